@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from functools import lru_cache
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -17,7 +17,7 @@ CODECS = "edgesdk.codecs"
 COMMANDS = "edgesdk.commands"
 
 
-@lru_cache(maxsize=None)
+@cache
 def plugins(group: str) -> dict[str, EntryPoint]:
     """Entry points of ``group`` by name, unloaded.
 

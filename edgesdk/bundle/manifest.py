@@ -17,7 +17,7 @@ class _Data(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of the manifest's parts. Unknown keys of a newer minor version are ignored on reading."""
 
 
-class Quantization(_Data):
+class Quantization(_Data, frozen=True, kw_only=True):
     """Affine parameters of a tensor that is integer at the model's boundary: ``real = scale * (q - zero_point)``."""
 
     scale: tuple[float, ...]
@@ -28,7 +28,7 @@ class Quantization(_Data):
     """Channel axis; None is per-tensor."""
 
 
-class ImageInput(_Data, tag="image", tag_field="kind"):
+class ImageInput(_Data, frozen=True, kw_only=True, tag="image", tag_field="kind"):
     """A picture goes in: ``value = (pixel * scale - mean) / std`` with pixel 0..255, channels in ``colour`` order."""
 
     layout: Literal["NCHW", "NHWC"]
@@ -44,7 +44,7 @@ class ImageInput(_Data, tag="image", tag_field="kind"):
     """Pixel value 0..255 of the border."""
 
 
-class AudioInput(_Data, tag="audio", tag_field="kind"):
+class AudioInput(_Data, frozen=True, kw_only=True, tag="audio", tag_field="kind"):
     """A chunk of PCM goes in: float32, -1..1, mono, shape ``(1, context_samples + chunk_samples)``."""
 
     sample_rate_hz: int
@@ -54,26 +54,26 @@ class AudioInput(_Data, tag="audio", tag_field="kind"):
     """Samples of the previous chunk that go in front of the new ones."""
 
 
-class StateInput(_Data, tag="state", tag_field="kind"):
+class StateInput(_Data, frozen=True, kw_only=True, tag="state", tag_field="kind"):
     """A recurrent state: zeros at the start of a stream, then the named output of the previous inference."""
 
     from_output: str
 
 
-class ConstantInput(_Data, tag="constant", tag_field="kind"):
+class ConstantInput(_Data, frozen=True, kw_only=True, tag="constant", tag_field="kind"):
     """The same value in every inference, for example a sample rate that the graph takes as an input."""
 
     value: float | int | list[Any]
 
 
-class TensorInput(_Data, tag="tensor", tag_field="kind"):
+class TensorInput(_Data, frozen=True, kw_only=True, tag="tensor", tag_field="kind"):
     """An array as it is, in the input's shape and dtype."""
 
 
 InputKind = ImageInput | AudioInput | StateInput | ConstantInput | TensorInput
 
 
-class InputSpec(_Data):
+class InputSpec(_Data, frozen=True, kw_only=True):
     """One input of the model, as the task sees it."""
 
     name: str
@@ -86,7 +86,7 @@ class InputSpec(_Data):
     """Set where ``dtype`` is integer and stands for real numbers."""
 
 
-class Branch(_Data):
+class Branch(_Data, frozen=True, kw_only=True):
     """A part of an output that means one thing (boxes, scores), so that it is judged alone."""
 
     name: str
@@ -98,7 +98,7 @@ class Branch(_Data):
     """Axis along which this branch is a class vector, judged by top-1 agreement; None is judged by SNR."""
 
 
-class OutputSpec(_Data):
+class OutputSpec(_Data, frozen=True, kw_only=True):
     """One output of the model."""
 
     name: str
@@ -109,7 +109,7 @@ class OutputSpec(_Data):
     quantization: Quantization | None = None
 
 
-class Contract(_Data):
+class Contract(_Data, frozen=True, kw_only=True):
     """The whole pre- and post-processing contract: what a task needs to turn a picture into a typed result."""
 
     task: str
@@ -124,7 +124,7 @@ class Contract(_Data):
     """The task's own decoder options (thresholds, anchors, alphabet ...); each task validates them by its own type."""
 
 
-class Variant(_Data):
+class Variant(_Data, frozen=True, kw_only=True):
     """One model file of the bundle."""
 
     id: str
@@ -143,14 +143,14 @@ class Variant(_Data):
     """Nodes that were kept in float on purpose."""
 
 
-class FileEntry(_Data):
+class FileEntry(_Data, frozen=True, kw_only=True):
     """A file of the bundle other than the manifest and the measurements."""
 
     sha256: str
     size_bytes: int
 
 
-class Provenance(_Data):
+class Provenance(_Data, frozen=True, kw_only=True):
     """Where the model comes from. No clock times: two equal conversions are byte-identical."""
 
     source_file: str
@@ -166,7 +166,7 @@ class Provenance(_Data):
     """Profile the conversion was made for."""
 
 
-class Licence(_Data):
+class Licence(_Data, frozen=True, kw_only=True):
     """Licence of the model's weights."""
 
     name: str
@@ -174,7 +174,7 @@ class Licence(_Data):
     source: str | None = None
 
 
-class Manifest(_Data):
+class Manifest(_Data, frozen=True, kw_only=True):
     """`manifest.json`."""
 
     schema: str = SCHEMA
@@ -199,7 +199,7 @@ class Manifest(_Data):
             raise ValueError("schema is empty")
 
 
-class BranchFidelity(_Data):
+class BranchFidelity(_Data, frozen=True, kw_only=True):
     """How close one branch of a variant is to the source model on held-out inputs."""
 
     output: str
@@ -212,7 +212,7 @@ class BranchFidelity(_Data):
     passed: bool
 
 
-class Latency(_Data):
+class Latency(_Data, frozen=True, kw_only=True):
     """Interleaved single-thread CPU time per inference."""
 
     cpu_ms: float
@@ -226,7 +226,7 @@ class Latency(_Data):
     """CPU model of the machine that measured."""
 
 
-class Measurement(_Data):
+class Measurement(_Data, frozen=True, kw_only=True):
     """What was measured of one variant, kept or refused."""
 
     variant: str
@@ -240,7 +240,7 @@ class Measurement(_Data):
     held_out_samples: int = 0
 
 
-class Measurements(_Data):
+class Measurements(_Data, frozen=True, kw_only=True):
     """`measurements.json`, beside the manifest and outside the bundle's identity hash."""
 
     schema: str = "edgesdk.measurements/1.0"
