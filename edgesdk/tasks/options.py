@@ -1,50 +1,55 @@
-"""The one way a task reads `Contract.options`: into its own msgspec Struct, every problem at once."""
+"""Reading `Contract.options` into a task's own type, with every problem of them at once."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import msgspec
 
+from edgesdk.bundle.manifest import Contract
 from edgesdk.errors import TaskError
 
-T = TypeVar("T", bound=msgspec.Struct)
+
+class TaskOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every task's options. Each field has a default, so that a bundle without options works."""
 
 
-def read_options(type_: type[T], options: Mapping[str, Any], task: str) -> T:
-    """Validate a contract's options.
+OptionsT = TypeVar("OptionsT", bound=msgspec.Struct)
+
+
+def read_options(contract: Contract, type_: type[OptionsT]) -> OptionsT:
+    """Convert ``contract.options`` to ``type_``.
 
     Args:
-        type_: Struct with the options as fields; ranges as ``msgspec.Meta``.
-        options: What the manifest says.
-        task: Name of the task, for the error text.
+        contract: Its ``task`` names the place in messages.
+        type_: A struct whose fields are the known options, by their encoded names.
 
     Raises:
-        TaskError: Unknown keys (with the nearest known one), missing ones, values of a wrong type or out of range;
-            one line each.
+        TaskError: Unknown options (each with the nearest known one) or values of a wrong type or range; all of them.
     """
     fields = {field.encode_name: field for field in msgspec.structs.fields(type_)}
-    known = ", ".join(sorted(fields)) or "none"
     problems: list[str] = []
-    for key in options:
-        if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=1)
+    for name, value in contract.options.items():
+        where = f"option {name!r} of task {contract.task!r}"
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            problems.append(f"option {key!r} is unknown.{hint} Known: {known}.")
-    for name, field in fields.items():
-        if name not in options:
-            if field.required:
-                problems.append(f"option {name!r} is missing. Add it under `options:` of the model's spec.")
+            problems.append(f"{where} is unknown.{hint} Known: {', '.join(sorted(fields)) or 'none'}.")
             continue
         try:
-            msgspec.convert(options[name], field.type)
+            msgspec.convert(value, fields[name].type)
         except msgspec.ValidationError as error:
-            problems.append(f"option {name!r} is {options[name]!r}: {error}. Correct it in the model's spec.")
-    if not problems:
-        try:
-            return msgspec.convert(dict(options), type_)
-        except msgspec.ValidationError as error:  # what a Struct's own __post_init__ refuses
-            problems.append(f"{error}. Correct `options:` of the model's spec.")
-    raise TaskError("\n".join(f"task {task!r}: {problem}" for problem in problems))
+            problems.append(f"{where} is {value!r}: {error}.")
+    if problems:
+        raise TaskError("\n".join(problems))
+    try:
+        return msgspec.convert(dict(contract.options), type_)
+    except msgspec.ValidationError as error:  # what only the whole shows: __post_init__ of the struct
+        raise TaskError(f"options of task {contract.task!r}: {error}.") from error
+
+
+def as_json(options: msgspec.Struct) -> dict[str, Any]:
+    """The options as plain data, defaults included, for reports and for `edgesdk inspect`."""
+    built: dict[str, Any] = msgspec.to_builtins(options)
+    return built

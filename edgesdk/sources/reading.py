@@ -1,0 +1,121 @@
+"""Picture and wav files into samples, the same on the board (sources, predict) and for the converters (calibration)."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgesdk.errors import SourceError, SourceFormatError, SourceWarning
+from edgesdk.extras import import_extra
+from edgesdk.samples import Audio, Picture
+from edgesdk.sources.resample import resample
+from edgesdk.sources.riff import parse_wave
+
+PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+"""Lower-case endings of the picture files that OpenCV reads."""
+
+
+def read_picture(path: str | Path) -> Picture:
+    """Read a picture file: JPEG, PNG, BMP, WebP, TIFF, PNM.
+
+    Grey files give GREY (H, W), all others BGR (H, W, 3). The camera's orientation (EXIF) is applied. 16 bits become 8 and
+    transparency is dropped, both with a `SourceWarning`.
+
+    Raises:
+        SourceError: The file is not there or not readable.
+        SourceFormatError: It is empty, truncated, or no picture that OpenCV reads.
+        MissingExtraError: OpenCV is not installed.
+    """
+    path = Path(path)
+    content = _read(path)
+    if not content:
+        raise SourceFormatError(f"{path}: the file is empty. Copy the picture again, or take it out of the folder.")
+    if _ends_early(content):
+        raise SourceFormatError(
+            f"{path}: truncated, the picture's end is missing after {len(content)} bytes. "
+            "Copy the picture again, or take it out of the folder."
+        )
+    cv2 = import_extra("cv2", extra="vision", purpose="reading pictures")
+    encoded = np.frombuffer(content, np.uint8)
+    transparent = content[:8] == b"\x89PNG\r\n\x1a\n" and content[25:26] in {b"\x04", b"\x06"}
+    flags = cv2.IMREAD_UNCHANGED if transparent else cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
+    try:
+        pixels = cv2.imdecode(encoded, flags)
+    except cv2.error as error:
+        raise SourceFormatError(
+            f"{path}: the picture cannot be decoded ({error}). Convert it to JPEG or PNG."
+        ) from error
+    if pixels is None:
+        raise SourceFormatError(
+            f"{path}: no picture that OpenCV reads (it starts with {content[:8]!r}). Convert it to JPEG or PNG."
+        )
+    return _as_picture(pixels, path)
+
+
+def _as_picture(pixels: NDArray[Any], path: Path) -> Picture:
+    if pixels.ndim == 3 and pixels.shape[2] == 4:
+        opaque = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1.0
+        if np.any(pixels[..., 3] != opaque):
+            warnings.warn(f"{path}: its transparency was dropped.", SourceWarning, stacklevel=3)
+        pixels = np.ascontiguousarray(pixels[..., :3])
+    if pixels.dtype == np.uint16:
+        warnings.warn(f"{path}: 16 bits per channel were reduced to 8.", SourceWarning, stacklevel=3)
+        pixels = (pixels >> 8).astype(np.uint8)
+    if pixels.dtype != np.uint8 or pixels.ndim not in {2, 3}:
+        raise SourceFormatError(
+            f"{path}: pixels are {pixels.dtype} {pixels.shape}, expected 8 or 16 bits with one, three or four channels. "
+            "Convert the picture to PNG."
+        )
+    return Picture(pixels=pixels, colour="GREY" if pixels.ndim == 2 else "BGR", uri=str(path))
+
+
+def _ends_early(content: bytes) -> bool:
+    """Whether a JPEG or PNG lacks its end; OpenCV fills the missing part with grey and says nothing.
+
+    In a JPEG's compressed data 0xFF is never followed by 0xDA or 0xD9, so the last of each is a true marker.
+    """
+    if content[:3] == b"\xff\xd8\xff":
+        return content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda") or b"\xff\xda" not in content
+    if content[:8] == b"\x89PNG\r\n\x1a\n":
+        return b"IEND" not in content
+    return False
+
+
+def read_wav(path: str | Path, *, sample_rate_hz: int | None = None) -> Audio:
+    """Read a whole wav file: PCM of 8, 16, 24 or 32 bits, or float of 32 bits.
+
+    Args:
+        path: The file.
+        sample_rate_hz: Resample to this rate; None keeps the file's.
+
+    Returns:
+        Mono PCM, ``last`` set. Several channels are averaged and another rate is resampled, with a `SourceWarning` that
+        says so.
+
+    Raises:
+        SourceError: The file is not there or not readable.
+        SourceFormatError: It is no wav file, empty, truncated or compressed.
+    """
+    path = Path(path)
+    wave = parse_wave(_read(path), name=str(path))
+    if wave.pcm.shape[1] > 1:
+        warnings.warn(f"{path}: {wave.pcm.shape[1]} channels were averaged into one.", SourceWarning, stacklevel=2)
+    pcm = np.ascontiguousarray(wave.pcm.mean(axis=1, dtype=np.float32) if wave.pcm.shape[1] > 1 else wave.pcm[:, 0])
+    rate = sample_rate_hz or wave.sample_rate_hz
+    if rate != wave.sample_rate_hz:
+        warnings.warn(f"{path}: resampled from {wave.sample_rate_hz} Hz to {rate} Hz.", SourceWarning, stacklevel=2)
+        pcm = resample(pcm, wave.sample_rate_hz, rate)
+    return Audio(pcm=pcm, sample_rate_hz=rate, last=True, uri=str(path))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise SourceError(f"{path}: no such file. Check the path (relative paths start at {Path.cwd()}).") from error
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read: {error.strerror}. Check what it is and its permissions.") from error
