@@ -1,1 +1,6 @@
-""""""
+"""Where samples come from: cameras, microphones, files, recordings; each kind is an entry point of `edgesdk.sources`."""
+
+from edgesdk.sources.api import Source
+from edgesdk.sources.base import Interruptible, SourceBase, make_source, source_class
+
+__all__ = ["Interruptible", "Source", "SourceBase", "make_source", "source_class"]
