@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk.bundle.manifest import Quantization
+if TYPE_CHECKING:  # the bundle room imports this one to hand out model files
+    from edgesdk.bundle.manifest import Quantization
 
 Array = NDArray[Any]
 

