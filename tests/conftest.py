@@ -13,7 +13,7 @@ import pytest
 CHECKOUT = Path(__file__).parents[1]
 SHARED_DATA = CHECKOUT.parent / "shared" / "data"
 
-NEEDS = {
+NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "mosquitto": (
         lambda: shutil.which("mosquitto") is not None or Path("/usr/sbin/mosquitto").exists(),
         "apt-get install mosquitto",
