@@ -132,8 +132,10 @@ def _check_tflite(content: bytes, where: str) -> None:
     try:
         (root,) = struct.unpack_from("<I", content, 0)
         (back,) = struct.unpack_from("<i", content, root)
-        vtable = max(root - back, 0)
-        (size,) = struct.unpack_from("<H", content, vtable)
+        vtable = root - back
+        (size,) = struct.unpack_from("<H", content, vtable if vtable > 0 else len(content))
+        if size < 4:  # a vtable holds at least its own two sizes
+            raise BundleError(f"{where}: is no TFLite model, or truncated: no vtable.")
         slots = struct.unpack_from(f"<{max(0, (size - 4) // 2)}H", content, vtable + 4)
     except struct.error as error:
         raise BundleError(f"{where}: is no TFLite model, or truncated: {error}.") from error
