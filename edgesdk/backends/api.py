@@ -22,6 +22,7 @@ class TensorInfo:
 
     name: str
     shape: tuple[int, ...]
+    """-1 where the model leaves a dimension open; a converted model has none."""
     dtype: np.dtype[Any]
     quantization: Quantization | None = None
 
@@ -110,7 +111,11 @@ class Backend(Protocol):
     formats: frozenset[str]
 
     def availability(self) -> Availability:
-        """Whether the runtime imports here; never raises."""
+        """Whether the runtime is installed in a version that works here; never raises.
+
+        It imports nothing heavy, so that selecting one runtime does not load the others: an installation that is
+        broken inside shows when a model is opened, as BackendUnavailableError.
+        """
 
     def open(self, model: ModelFile, options: SessionOptions) -> Session:
         """Load a model.
@@ -118,4 +123,16 @@ class Backend(Protocol):
         Raises:
             BackendUnavailableError: The runtime is not installed.
             BackendError: The runtime refuses the model.
+        """
+
+
+@runtime_checkable
+class ChoosyBackend(Backend, Protocol):
+    """A backend that can tell before a model is opened that the options of a profile cannot be met here."""
+
+    def objection(self, options: dict[str, Any]) -> str:
+        """Why not, with the fix (an execution provider that is not in this build), or an empty text.
+
+        Raises:
+            BackendError: The options are wrong in themselves.
         """
