@@ -22,7 +22,7 @@ class Wheel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     platform: str | None = None
     """Platform tag to ask for; None is a pure wheel. Only data files are taken out, so any host may ask for it."""
     python: str | None = None
-    """CPython version of the wheel's tag."""
+    """CPython version of the wheel's tag; None is a wheel for any Python 3."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

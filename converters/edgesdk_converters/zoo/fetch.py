@@ -108,8 +108,7 @@ def _downloaded(wheel: str, report: Report) -> Iterator[Path]:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
         command += ["--only-binary=:all:", "--no-cache-dir", "--dest", folder]
         if pin.platform:
-            command += ["--platform", pin.platform, "--implementation", "cp" if pin.python else "py"]
-            command += ["--python-version", pin.python or "3"]
+            command += ["--platform", pin.platform, "--implementation", "cp", "--python-version", pin.python or "3.11"]
         done = subprocess.run(  # noqa: S603 - the arguments come from our own pinned catalogue
             [*command, f"{wheel}=={pin.version}"], capture_output=True, text=True, check=False
         )
