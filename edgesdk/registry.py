@@ -15,6 +15,7 @@ CASCADES = "edgesdk.cascades"
 SOURCES = "edgesdk.sources"
 CODECS = "edgesdk.codecs"
 COMMANDS = "edgesdk.commands"
+DEMO = "edgesdk.demo"
 
 
 @cache

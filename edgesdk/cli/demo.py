@@ -1,0 +1,71 @@
+"""`edgesdk demo`: fetch, convert, run, publish, and show what arrived."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from edgesdk.cli.main import CONVERTERS_PIP_LINE, Command
+
+
+def _configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, nothing else there")
+    parser.add_argument("--broker", metavar="URL", help="mqtt://host:port of a broker; default: an embedded one")
+    parser.add_argument("--device", metavar="ID", default=None, help="device profile to convert for")
+    parser.add_argument("--output", metavar="DIR", type=Path, help="keep bundles, app.yaml and outbox here")
+    parser.add_argument("--fast", action="store_true", help="play the media as fast as possible")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from edgesdk import registry
+    from edgesdk.backends.cache import cache_dir
+    from edgesdk.demo.plan import DEVICE_PROFILE
+    from edgesdk.demo.report import as_json, stream_table, summary
+    from edgesdk.demo.runner import run_demo
+    from edgesdk.demo.screen import Screen
+
+    steps = registry.plugins(registry.DEMO)
+    if "prepare" not in steps:
+        print(f"edgesdk demo: error: the converters are not installed: {CONVERTERS_PIP_LINE}", file=sys.stderr)
+        return 1
+    prepare = registry.load_plugin(registry.DEMO, "prepare")
+    screen = Screen()
+    begin = time.monotonic()
+
+    def note(words: str) -> None:
+        screen.say(f"[{time.monotonic() - begin:5.1f} s] {words}")
+
+    folder: Path = options.output or cache_dir() / "demo"
+    folder.mkdir(parents=True, exist_ok=True)
+    device = options.device or DEVICE_PROFILE
+    prepared = prepare(folder, device=device, report=note)
+    outcome = run_demo(
+        prepared,
+        folder,
+        url=options.broker,
+        fast=options.fast,
+        on_update=lambda views: screen.draw(stream_table(views)),
+        on_note=note,
+    )
+    screen.draw(stream_table(outcome.streams), final=True)
+    report = as_json(prepared, outcome, device)
+    if options.json:
+        print(json.dumps(report, indent=2))
+    else:
+        print("\n".join(["", *summary(report)]))
+    if not outcome.complete:
+        print(
+            f"edgesdk demo: error: published {outcome.published}, received {outcome.received}, the app ended with "
+            f"{outcome.exit_code}. Look at {folder / 'app.yaml'} and run it alone: edgesdk run {folder / 'app.yaml'}",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+COMMAND = Command(
+    help="zero configuration: fetch, convert, run, publish, show what arrived", configure=_configure, run=_run
+)
