@@ -75,7 +75,7 @@ class RawTask:
                 f"task 'raw': inputs {other!r} and {spec.name!r} are both of kind image, a sample is one picture. "
                 "Make them kind 'tensor' and pass both as Tensors."
             )
-        from edgesdk.tasks.vision.preprocess import ImagePreprocessor  # noqa: PLC0415 - needs OpenCV; arrays do not
+        from edgesdk.tasks.vision.preprocess import ImagePreprocessor  # needs OpenCV; arrays do not
 
         self._image, self._preprocess = index, ImagePreprocessor(spec)
 

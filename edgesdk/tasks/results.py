@@ -59,7 +59,7 @@ def rounded(array: Array, decimals: int) -> list[Any]:
     return listed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Classification:
     """The best classes of a picture, best first."""
 
@@ -95,7 +95,7 @@ class Classification:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Detections:
     """Objects in a picture, best first."""
 
@@ -150,7 +150,7 @@ class Detections:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Faces:
     """Faces in a picture, best first."""
 
@@ -196,7 +196,7 @@ class Faces:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FaceKeypoints:
     """The mesh of one face (or one eye)."""
 
@@ -243,7 +243,7 @@ class FaceKeypoints:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RawResult:
     """The outputs of a model as they are, by name."""
 
