@@ -62,7 +62,7 @@ class GraphCache:
         """The graph, or None where there is none. A damaged file warns, is removed, and counts as none."""
         try:
             content = path.read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # the latter shows again, with its fix, when it is stored
             return None
         except OSError as error:
             _warn(f"{path}: cannot be read ({error}). The graph is optimised anew; make the cache folder readable.")

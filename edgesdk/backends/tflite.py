@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import importlib.util
 from collections.abc import Sequence
@@ -238,6 +239,9 @@ def _create(module: Any, found: tuple[str, str], model: ModelFile, own: TfliteOp
 
 def _load_delegate(module: Any, model: str, delegate: Delegate) -> Any:
     try:
+        # Looked at first, because the wrapper's __del__ raises after a library that is not there or is no delegate.
+        if not hasattr(ctypes.CDLL(delegate.library), "tflite_plugin_create_delegate"):
+            raise ValueError("the library is no TFLite delegate (it has no tflite_plugin_create_delegate)")
         return module.load_delegate(delegate.library, delegate.options)
     except (ValueError, OSError) as error:
         raise BackendError(
