@@ -6,7 +6,7 @@ cd "$work"
 
 "$python" -m venv device
 device/bin/python -m pip install --quiet --disable-pip-version-check "$(echo wheels/edgesdk-0*.whl)[onnx,tflite,vision]"
-if unzip -l wheels/edgesdk-0*.whl 2>/dev/null | grep -q edgesdk_converters; then
+if "$python" -m zipfile -l wheels/edgesdk-0*.whl | grep -q edgesdk_converters; then
   echo "the device wheel carries converter code" >&2
   exit 1
 fi
