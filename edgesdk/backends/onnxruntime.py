@@ -133,7 +133,9 @@ class OnnxRuntimeSession:
             raise checks.input_error(self._model, self._inputs, inputs)
         try:
             for array, (shape, dtype) in zip(inputs, self._expected):  # noqa: B905  the count is checked; strict= costs time here
-                if (array.shape != shape or array.dtype != dtype) and not self._fits(inputs):
+                if (array.shape != shape or (array.dtype is not dtype and array.dtype != dtype)) and not self._fits(
+                    inputs
+                ):
                     raise checks.input_error(self._model, self._inputs, inputs)
         except AttributeError:  # something that is no array
             raise checks.input_error(self._model, self._inputs, inputs) from None

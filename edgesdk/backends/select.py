@@ -20,7 +20,8 @@ AUTO = "auto"
 class Preference(Protocol):
     """What selection reads of an entry of a profile's ``backends``.
 
-    Where an entry also has ``formats`` or ``precisions`` and they are not empty, only those are taken.
+    Where an entry also has ``formats`` that are not empty, only those are taken. Its ``precisions`` are those that are
+    fast: a CPU takes the others after them, an ``accelerator`` does not take them at all.
     """
 
     @property
@@ -69,7 +70,8 @@ class Selection:
     """What can run, best first, and what cannot."""
 
     choices: tuple[Choice, ...]
-    """By the profile's order of backends, then by the manifest's order of variants; never empty."""
+    """By the profile's order of backends, then the precisions that it calls fast, then the manifest's order of variants;
+    never empty."""
     rejected: tuple[str, ...]
     """One reason for each candidate that fell away, in the order in which they were considered."""
 
@@ -105,7 +107,8 @@ def candidates(bundle_manifest: Manifest, profile: Board, *, backend: str = AUTO
         if isinstance(found, str):
             rejected.append(found)
             continue
-        for candidate in variants:
+        fast = getattr(limits, "precisions", None) or ()
+        for candidate in sorted(variants, key=lambda one: bool(fast) and one.precision not in fast):
             reason = _unfit(candidate, found, limits, profile.id)
             if reason:
                 rejected.append(f"{candidate.id} on {name}: {reason}")
@@ -215,6 +218,9 @@ def _unfit(variant: Variant, backend: Backend, limits: Any, profile_id: str) -> 
             f"--device {profile_id}"
         )
     precisions = getattr(limits, "precisions", None)
-    if precisions and variant.precision not in precisions:
-        return f"it is {variant.precision}, the profile takes {', '.join(precisions)} on this backend"
+    accelerator = getattr(limits, "accelerator", None)
+    if accelerator and precisions and variant.precision not in precisions:
+        return (
+            f"it is {variant.precision}, the accelerator {accelerator} takes {', '.join(precisions)}. Convert it again"
+        )
     return ""

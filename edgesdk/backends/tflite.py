@@ -136,17 +136,17 @@ class TfliteSession:
         if len(inputs) != self._count:
             raise checks.input_error(self._model, self._inputs, inputs)
         try:
-            for array, (_, shape, dtype) in zip(inputs, self._expected):  # noqa: B905  the count is checked; strict= costs time here
-                if array.shape != shape or array.dtype != dtype:
+            for array, (index, shape, dtype) in zip(inputs, self._expected):  # noqa: B905  the count is checked; strict= costs time here
+                if array.shape != shape or (array.dtype is not dtype and array.dtype != dtype):
                     raise checks.input_error(self._model, self._inputs, inputs)
-        except AttributeError:  # something that is no array
-            raise checks.input_error(self._model, self._inputs, inputs) from None
-        try:
-            for array, (index, _, _) in zip(inputs, self._expected):  # noqa: B905  same
                 self._set(index, array)
             self._invoke()
             get = self._get
             return [get(index, 0) for index in self._indices_out]  # 0 is the main subgraph
+        except AttributeError:  # something that is no array
+            raise checks.input_error(self._model, self._inputs, inputs) from None
+        except BackendError:
+            raise
         except (RuntimeError, ValueError) as error:
             raise BackendError(
                 f"{self._model}: inference failed in {self._description}: {error}. With a delegate, try without it; else "
@@ -240,10 +240,9 @@ def _create(module: Any, found: tuple[str, str], model: ModelFile, own: TfliteOp
 def _load_delegate(module: Any, model: str, delegate: Delegate) -> Any:
     try:
         # Looked at first, because the wrapper's __del__ raises after a library that is not there or is no delegate.
-        if not hasattr(ctypes.CDLL(delegate.library), "tflite_plugin_create_delegate"):
-            raise ValueError("the library is no TFLite delegate (it has no tflite_plugin_create_delegate)")
+        _ = ctypes.CDLL(delegate.library).tflite_plugin_create_delegate
         return module.load_delegate(delegate.library, delegate.options)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, AttributeError) as error:  # AttributeError: a library that is no delegate
         raise BackendError(
             f"{model}: delegate {delegate.library} does not load: {error}. Install the accelerator's runtime, check that "
             f"the device is there, or take `delegate` out of the profile's options to run on the CPU."

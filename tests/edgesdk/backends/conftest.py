@@ -22,6 +22,7 @@ class Preference:
     options: dict[str, Any] = field(default_factory=dict)
     formats: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ()
+    accelerator: str | None = None
 
 
 @dataclass(frozen=True)

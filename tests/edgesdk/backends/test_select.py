@@ -71,11 +71,24 @@ def test_candidates__own_target_stays(board: Any, manifest: Any) -> None:
     assert chosen(candidates(bundle, board("onnxruntime"))) == [("onnx-int8", "onnxruntime")]
 
 
-def test_candidates__profile_limits_formats_and_precisions(board: Any, manifest: Any) -> None:
-    bundle = manifest("onnx-int8", "onnx-fp16")
+def test_candidates__fast_precisions_go_first_on_a_cpu(board: Any, manifest: Any) -> None:
+    bundle = manifest("onnx-fp16", "onnx-fp32", "onnx-int8")
     selection = candidates(bundle, board(("onnxruntime", {"precisions": ("int8", "fp32")})))
-    assert chosen(selection) == [("onnx-int8", "onnxruntime")]
-    assert selection.rejected == ("onnx-fp16 on onnxruntime: it is fp16, the profile takes int8, fp32 on this backend",)
+    assert [variant for variant, _ in chosen(selection)] == ["onnx-fp32", "onnx-int8", "onnx-fp16"]
+    assert selection.rejected == ()
+
+
+def test_candidates__accelerator_takes_only_its_precisions(board: Any, manifest: Any) -> None:
+    preference = {"precisions": ("int8",), "accelerator": "edge-tpu"}
+    selection = candidates(manifest("tflite-int8", "tflite-fp32"), board(("tflite", preference)))
+    assert chosen(selection) == [("tflite-int8", "tflite")]
+    assert selection.rejected == (
+        "tflite-fp32 on tflite: it is fp32, the accelerator edge-tpu takes int8. Convert it again",
+    )
+
+
+def test_candidates__profile_limits_formats(board: Any, manifest: Any) -> None:
+    bundle = manifest("onnx-int8", "onnx-fp16")
     with pytest.raises(NoBackendError, match="this backend takes tflite"):
         candidates(bundle, board(("fake", {"formats": ("tflite",)})))
 
