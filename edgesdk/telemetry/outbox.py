@@ -1,0 +1,460 @@
+"""Store and forward: results wait on the disk until the broker has them.
+
+One writer thread owns the SQLite file. ``put`` only appends to a ring in memory; the writer collects for the commit
+window and commits the group with one fsync. A result is accepted when that commit returned.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from edgesdk.errors import OutboxFullError, TelemetryError
+from edgesdk.telemetry.clock import ClockState, boot_id, rfc3339
+from edgesdk.telemetry.codecs.api import Record
+from edgesdk.telemetry.ids import uuid7
+from edgesdk.telemetry.payloads import GAP, Gap, ResultHeader
+from edgesdk.telemetry.ring import Entry, Ring
+from edgesdk.telemetry.settings import OutboxSettings
+from edgesdk.telemetry.store import (
+    ROW_OVERHEAD_BYTES,
+    GapCount,
+    Store,
+    StoreCorruptError,
+    StoreUnavailableError,
+    set_aside,
+)
+from edgesdk.telemetry.topics import Topics
+
+log = logging.getLogger("edgesdk.telemetry")
+
+BATCH_ENTRIES = 500
+BATCH_BYTES = 256 << 10
+"""One transaction at most: bounds the WAL, and how long a durable publish waits behind others."""
+RETRY_S = 1.0
+"""Wait between attempts while the disk is full."""
+GAP_INTERVAL_S = 1.0
+"""At most one gap record per stream and rule in this time, so that they cannot fill the outbox."""
+
+_HEADER_BYTES = 300
+# What the header adds to a body; measured 290-330 with ids of ordinary length.
+
+Job = Callable[[Store], None]
+
+
+class Consumer(Protocol):
+    """Who forwards records; called on the writer thread, must not block."""
+
+    def offer(self, records: Sequence[Record]) -> None:
+        """These were just committed, in order."""
+
+
+class Outbox:
+    """The disk queue of one app.
+
+    Args:
+        settings: Bounds and rules.
+        path: The SQLite file; missing folders are made.
+        topics: Names that go into every record.
+    """
+
+    def __init__(self, settings: OutboxSettings, path: Path, topics: Topics) -> None:
+        self._settings = settings
+        self.path = path
+        self._topics = topics
+        self._clock = ClockState()
+        self._encode = msgspec.json.Encoder().encode
+        self._ring = Ring(settings.when_full)
+        self._acks: deque[int] = deque()
+        self._jobs: deque[Job] = deque()
+        self._wake = threading.Event()
+        self._idle = False
+        self._urgent = False
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+        self._store: Store | None = None
+        self._consumer: Consumer | None = None
+        self._gap_due = 0.0
+        self._untold = True
+        self._held = False
+        self._last_row = 0
+        self._removed = 0
+        self.accepted = 0
+        self.delivered = 0
+        self.problem: str | None = None
+        self.started_anew: str | None = None
+        """Why the epoch is new, when an earlier file had to be set aside."""
+
+    # -- any thread ------------------------------------------------------------------------------------------------
+
+    @property
+    def epoch(self) -> str:
+        """Identity of this outbox's counting; empty before ``start``."""
+        return self._store.epoch if self._store else ""
+
+    @property
+    def pending(self) -> int:
+        """Committed and not delivered."""
+        return self._store.pending if self._store else 0
+
+    @property
+    def dropped(self) -> int:
+        """Results that a rule dropped, in memory or from the disk."""
+        return self._ring.dropped + self._removed
+
+    @property
+    def queued(self) -> int:
+        """In memory, not accepted yet."""
+        return len(self._ring)
+
+    def start(self) -> None:
+        """Open the file and start the writer.
+
+        Raises:
+            TelemetryError: The folder cannot be made, the disk is full, or another process uses the file.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TelemetryError(
+                f"outbox.path: the folder of {self.path} cannot be made: {error.strerror}. "
+                f"Run: install -d -o $USER {self.path.parent}, or name another path."
+            ) from error
+        self._store = self._open()
+        self._thread = threading.Thread(target=self._run, name="edgesdk-outbox", daemon=True)
+        self._thread.start()
+
+    def put(self, entry: Entry, *, durable: bool = False) -> None:
+        """Queue a result; with ``durable`` return only after it is on the disk.
+
+        Raises:
+            OutboxFullError: Durable, and the disk is full; or the outbox was closed.
+        """
+        if durable:
+            entry.done = threading.Event()
+            self._urgent = True
+        self._ring.put(entry)
+        if self._idle or durable:
+            self._wake.set()
+        if entry.done is not None:
+            entry.done.wait()
+            if entry.error is not None:
+                raise entry.error
+
+    def acknowledge(self, row: int) -> None:
+        """The broker has this record; joins the next group commit."""
+        self._acks.append(row)
+        if self._idle:
+            self._wake.set()
+
+    def submit(self, job: Job) -> None:
+        """Run ``job`` on the writer thread, soon."""
+        self._jobs.append(job)
+        self._urgent_wake()
+
+    def attach(self, consumer: Consumer, ready: Callable[[int], None]) -> None:
+        """From now on offer committed records to ``consumer``; ``ready`` gets the last row that is backlog."""
+
+        def job(store: Store) -> None:
+            self._consumer = consumer
+            self._gap_due = 0.0
+            ready(store.last_row)
+
+        self.submit(job)
+
+    def detach(self) -> None:
+        """Offer nothing any more; what is committed from now on is backlog."""
+        self._consumer = None
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until everything queued before this call is committed; False when time ran out."""
+        done = threading.Event()
+        self.submit(lambda _store: done.set())
+        return done.wait(timeout_s)
+
+    def close(self) -> None:
+        """Commit what is queued, stop the writer, close the file. Idempotent."""
+        self._ring.close()
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._stopping = True
+            self._urgent_wake()
+            thread.join()
+
+    def _urgent_wake(self) -> None:
+        self._urgent = True
+        self._wake.set()
+
+    # -- the writer thread -----------------------------------------------------------------------------------------
+
+    def _open(self) -> Store:
+        size = int(self._settings.max_size_bytes)
+        try:
+            store = Store(self.path, max_size_bytes=size, epoch=uuid7())
+        except StoreCorruptError as error:
+            aside = set_aside(self.path)
+            self.started_anew = f"{error} It was set aside as {aside.name}; what was not delivered from it is lost."
+            self._report(self.started_anew)
+            store = Store(self.path, max_size_bytes=size, epoch=uuid7())
+        # A late acknowledgement must never hit another record, so row numbers go on even in a new file.
+        store.last_row = self._last_row = max(store.last_row, self._last_row)
+        self._untold = True
+        return store
+
+    def _run(self) -> None:
+        while True:
+            self._sleep()
+            stopping = self._stopping
+            try:
+                self._work()
+            except StoreCorruptError as error:
+                self._start_anew(error)
+            except TelemetryError as error:
+                self._report(str(error))
+                self._ring.fail_durable(OutboxFullError(f"outbox: {error} The result is not accepted."))
+                if not stopping:
+                    time.sleep(RETRY_S)
+                    if "full" not in str(error):  # after an I/O error the old connection may be unusable
+                        self._reopen()
+            except Exception as error:  # noqa: BLE001 - the writer must survive its bugs, or results stop for good
+                log.exception("outbox: unexpected error")
+                self._report(f"outbox: unexpected {type(error).__name__}: {error}. Please report it.")
+                self._ring.fail_durable(OutboxFullError(f"outbox: {error} The result is not accepted."))
+                time.sleep(RETRY_S)
+            if stopping:
+                break
+        left = len(self._ring)
+        if left:
+            self._removed += left
+            self._report(f"outbox: {left} results were still in memory at the end and are lost. Free some disk space.")
+        if self._store is not None:
+            self._store.close()
+
+    def _sleep(self) -> None:
+        self._idle = True
+        if not (self._acks or self._jobs or self._stopping) and (self._held or not self._ring):
+            self._wake.wait(self._idle_s())
+        self._idle = False
+        self._wake.clear()
+        if not (self._urgent or self._stopping):
+            # The commit window: collect, unless somebody is in a hurry.
+            self._wake.wait(self._settings.commit_window_s)
+            self._wake.clear()
+        self._urgent = False
+
+    def _idle_s(self) -> float | None:
+        if self._held:
+            return RETRY_S
+        return GAP_INTERVAL_S if self._consumer is not None and self._untold else None
+
+    def _work(self) -> None:
+        store = self._store
+        if store is None:
+            self._reopen()
+            store = self._store
+            if store is None:
+                raise StoreUnavailableError(self.problem or "outbox: cannot be opened.")
+        jobs = len(self._jobs)  # counted first: a flush must not overtake what was queued before it
+        first = True
+        while first or self._ring or self._acks:
+            first = False
+            if not self._commit(store):
+                break
+        for _ in range(jobs):
+            self._jobs.popleft()(store)
+        if self._jobs:
+            self._urgent_wake()
+
+    def _commit(self, store: Store) -> bool:
+        entries = self._ring.take(BATCH_ENTRIES, BATCH_BYTES)
+        acks = [self._acks.popleft() for _ in range(min(len(self._acks), BATCH_ENTRIES))]
+        gaps = self._ring.take_dropped()
+        if not (entries or acks or gaps or self._gap_is_due()):
+            return False
+        try:
+            self._held = self._transaction(store, entries, acks, gaps)
+        except BaseException as error:
+            store.rollback()
+            self._ring.put_back(entries)
+            self._ring.put_back_dropped(gaps)
+            self._acks.extendleft(reversed(acks))
+            if isinstance(error, store.sqlite_error):
+                raise store.translated(error) from error
+            raise
+        return not self._held
+
+    def _gap_is_due(self) -> bool:
+        return self._untold and self._consumer is not None and time.monotonic() >= self._gap_due
+
+    def _transaction(self, store: Store, entries: list[Entry], acks: list[int], gaps: list[GapCount]) -> bool:
+        """One group commit; True when rule ``block`` held the entries back."""
+        last = dict(store.sequences)
+        store.begin()
+        delivered = store.mark_delivered(acks) if acks else 0
+        store.expire(self._settings.keep_delivered_s)
+        kept, dropped, refused, held = self._make_room(store, entries)
+        records = self._records(store.last_row, kept, last, store.epoch)
+        if refused:
+            gaps = gaps + [GapCount(stream, "drop_newest", count, None, None) for stream, count in refused.items()]
+        if gaps:
+            store.count_gaps(gaps)
+        self._untold = self._untold or bool(gaps or dropped)
+        told = self._gap_is_due()
+        if told:
+            found = store.take_gaps()
+            records += self._gap_records(store.last_row + len(records), found, last, store.epoch)
+        store.insert(records)
+        store.commit()
+        # Only now, after the commit, the counters move: a failed transaction leaves them as they were.
+        store.sequences = last
+        store.last_row += len(records)
+        self._last_row = store.last_row
+        store.pending += len(records) - delivered - dropped
+        if told:
+            self._untold = False
+            self._gap_due = time.monotonic() + GAP_INTERVAL_S
+        self.accepted += len(kept)
+        self.delivered += delivered
+        self._removed += dropped + sum(refused.values())
+        if held:
+            self._ring.put_back(entries)
+            self._report(
+                f"{self.path}: outbox.max_size is reached and when_full is block; publishers wait for deliveries. "
+                "Raise outbox.max_size, or use when_full: drop_oldest."
+            )
+        else:
+            if self.problem is not None and kept:
+                self.problem = None
+                log.info("outbox: %s takes results again", self.path)
+            self._release(entries, kept)
+        if self._consumer is not None and records:
+            self._consumer.offer(records)
+        return held
+
+    def _release(self, entries: list[Entry], kept: list[Entry]) -> None:
+        accepted = {id(entry) for entry in kept}
+        for entry in entries:
+            if entry.done is not None:
+                if id(entry) not in accepted:
+                    entry.error = OutboxFullError(
+                        f"outbox: {self.path} is full and rule {self._settings.when_full} refused this result. "
+                        "Raise outbox.max_size, or use when_full: drop_oldest."
+                    )
+                entry.done.set()
+
+    def _make_room(self, store: Store, entries: list[Entry]) -> tuple[list[Entry], int, dict[str, int], bool]:
+        """Free space by the rules, delivered records first.
+
+        Returns:
+            Entries that fit, how many old results were dropped, how many new ones were refused by stream, and
+            whether the entries have to wait (rule ``block``).
+        """
+        need = sum(len(entry.body) + 2 * ROW_OVERHEAD_BYTES + _HEADER_BYTES for entry in entries)
+        rule = self._settings.when_full
+        dropped = 0
+        while entries and store.used_bytes() + need > store.budget_bytes:
+            if store.free_delivered(need):
+                continue
+            if rule == "block":
+                return [], dropped, {}, True
+            found = store.drop_oldest(need) if rule == "drop_oldest" else 0
+            dropped += found
+            if not found:
+                refused: dict[str, int] = {}
+                for entry in entries:
+                    refused[entry.stream] = refused.get(entry.stream, 0) + 1
+                return [], dropped, refused, False
+        return entries, dropped, {}, False
+
+    def _records(self, row: int, entries: list[Entry], last: dict[str, int], epoch: str) -> list[Record]:
+        records: list[Record] = []
+        synced = self._clock.synced()
+        for entry in entries:
+            row += 1
+            sequence = last[entry.stream] = last.get(entry.stream, 0) + 1
+            header = self._encode(
+                ResultHeader(
+                    device=self._topics.device,
+                    app=self._topics.app,
+                    stream=entry.stream,
+                    time=rfc3339(entry.time_ns),
+                    clock_synced=synced,
+                    id=entry.id,
+                    epoch=epoch,
+                    sequence=sequence,
+                    boot_id=boot_id(),
+                    monotonic_ns=entry.monotonic_ns,
+                )
+            )
+            # The body was encoded by the publisher; the two JSON objects become one.
+            body = header[:-1] + b"," + entry.body[1:]
+            records.append(Record(row, "result", entry.stream, sequence, entry.id, body))
+        return records
+
+    def _gap_records(self, row: int, gaps: list[GapCount], last: dict[str, int], epoch: str) -> list[Record]:
+        records: list[Record] = []
+        for gap in gaps:
+            row += 1
+            sequence = last[gap.stream] = last.get(gap.stream, 0) + 1
+            id_ = uuid7()
+            body = Gap(
+                schema=GAP,
+                device=self._topics.device,
+                app=self._topics.app,
+                stream=gap.stream,
+                time=rfc3339(time.time_ns()),
+                clock_synced=self._clock.synced(),
+                id=id_,
+                epoch=epoch,
+                sequence=sequence,
+                boot_id=boot_id(),
+                rule="drop_newest" if gap.rule == "drop_newest" else "drop_oldest",
+                dropped=gap.dropped,
+                first_sequence=gap.first,
+                last_sequence=gap.last,
+            )
+            records.append(Record(row, "gap", gap.stream, sequence, id_, self._encode(body)))
+        return records
+
+    def read_pending(self, store: Store, after: int, upto: int, limit: int) -> list[Record]:
+        """For jobs: undelivered records, without those whose acknowledgement is not committed yet."""
+        acked = set(self._acks.copy())
+        return [record for record in store.read_pending(after, upto, limit) if record.row not in acked]
+
+    # -- trouble ---------------------------------------------------------------------------------------------------
+
+    def _report(self, problem: str) -> None:
+        if problem != self.problem:
+            log.warning("%s", problem)
+        self.problem = problem
+
+    def _reopen(self) -> None:
+        """A new connection after a disk error: the old one may be unusable."""
+        store, self._store = self._store, None
+        if store is not None:
+            store.close()
+        try:
+            self._store = self._open()
+        except TelemetryError as error:
+            self._report(str(error))
+
+    def _start_anew(self, error: StoreCorruptError) -> None:
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+        self._acks.clear()
+        try:
+            aside = set_aside(self.path)
+        except OSError as failure:
+            self._report(f"{error} It cannot be set aside either: {failure.strerror}.")
+            return
+        self.started_anew = f"{error} It was set aside as {aside.name}; what was not delivered from it is lost."
+        self._report(self.started_anew)
+        self._reopen()
