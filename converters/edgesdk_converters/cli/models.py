@@ -1,10 +1,11 @@
-"""`edgesdk models list | fetch NAME`: the zoo."""
+"""`edgesdk models list | fetch NAME...`: the zoo."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from pathlib import Path
 
 from edgesdk.cli.main import Command
 
@@ -16,6 +17,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("--json", action="store_true", help="one JSON object")
     fetching = verbs.add_parser("fetch", help="download models (or media) into the cache and print their paths")
     fetching.add_argument("names", nargs="+", metavar="NAME", help="as in `edgesdk models list --media`")
+    fetching.add_argument("--calibration", metavar="DIR", type=Path, help="write its calibration set to DIR/NAME, too")
     fetching.add_argument("--json", action="store_true", help="one JSON object: name -> path")
 
 
@@ -63,7 +65,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _fetch(options: argparse.Namespace) -> int:
-    from edgesdk_converters.zoo.catalog import catalog
+    from edgesdk_converters.zoo.catalog import catalog, spec_path
     from edgesdk_converters.zoo.fetch import fetch, media
 
     def say(words: str) -> None:
@@ -74,11 +76,19 @@ def _fetch(options: argparse.Namespace) -> int:
         if name not in zoo.media:
             zoo.model(name)
     paths = {name: (media if name in zoo.media else fetch)(name, report=say) for name in options.names}
+    if options.calibration:
+        from edgesdk_converters.zoo.samples import calibration_folder
+
+        for name in options.names:
+            say(f"{name}: calibration set in {calibration_folder(name, options.calibration / name, report=say)}")
     if options.json:
         print(json.dumps({name: str(path) for name, path in paths.items()}, indent=2))
     else:
         for path in paths.values():
             print(path)
+    for name in options.names:
+        if spec := spec_path(name):
+            say(f"{name}: convert it with --spec {spec}")
     return 0
 
 
