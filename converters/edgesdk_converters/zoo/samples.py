@@ -40,13 +40,25 @@ PAGE_LINES = ((0, 10, 300, 34), (0, 44, 384, 66), (0, 60, 384, 84), (0, 80, 384,
 """Lines of text in `page`: left, top, right, bottom in pixels, read off the picture."""
 
 
-def calibration_folder(name: str, folder: Path, *, count: int = 60, report: Report = lambda _: None) -> Path:
+CALIBRATION_SEED = 20260101
+SAMPLE_SEED = 20260202
+
+
+def sample_folder(name: str, folder: Path, *, count: int = 24, report: Report = lambda _: None) -> Path:
+    """Pictures like those of :func:`calibration_folder`, drawn with another seed: what the model has not seen."""
+    return calibration_folder(name, folder, count=count, seed=SAMPLE_SEED, report=report)
+
+
+def calibration_folder(
+    name: str, folder: Path, *, count: int = 60, seed: int = CALIBRATION_SEED, report: Report = lambda _: None
+) -> Path:
     """Write ``count`` samples for the zoo model ``name`` into ``folder``.
 
     Args:
         name: A zoo model in ``MAKERS`` or ``RECORDINGS``.
         folder: Is made, and emptied of an earlier set.
         count: Samples; recordings are written whole, once.
+        seed: Of the drawing.
         report: Is told what is downloaded.
 
     Raises:
@@ -72,7 +84,7 @@ def calibration_folder(name: str, folder: Path, *, count: int = 60, report: Repo
             pictures[key] = np.asarray(cv2.imread(str(media(key, report=report)), cv2.IMREAD_COLOR), dtype=np.uint8)
         return pictures[key]
 
-    samples = MAKERS[name](np.random.default_rng(20260101), picture)
+    samples = MAKERS[name](np.random.default_rng(seed), picture)
     for number in range(count):
         cv2.imwrite(str(folder / f"{number:03}.png"), next(samples))
     return folder
