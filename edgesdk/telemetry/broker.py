@@ -11,8 +11,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgesdk.errors import MissingExtraError, TelemetryError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # typing has it from Python 3.11 on
 
 START_TIMEOUT_S = 10.0
 MAX_PAYLOAD_BYTES = 1 << 20
@@ -143,9 +147,10 @@ class EmbeddedBroker:
         if folder is not None:
             folder.cleanup()
 
-    def __enter__(self) -> EmbeddedBroker:
+    def __enter__(self) -> Self:
         """Start."""
-        return self.start()
+        self.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
         """Stop."""

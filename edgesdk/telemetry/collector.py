@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -16,6 +16,9 @@ from edgesdk.errors import TelemetryError
 from edgesdk.telemetry.payloads import ReplayRequest
 from edgesdk.telemetry.settings import parse_url
 from edgesdk.telemetry.topics import Topics, check_filter
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # typing has it from Python 3.11 on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +58,8 @@ class Collector:
     """
 
     def __init__(self, url: str, topic_filter: str, *, on_message: Callable[[Received], None] | None = None) -> None:
-        from paho.mqtt import client as paho  # noqa: PLC0415 - 90 ms on x86, so only when it is used
+        import paho.mqtt.client as paho
+        from paho.mqtt.enums import CallbackAPIVersion
 
         self._endpoint = parse_url(url)
         if self._endpoint.tls:
@@ -71,7 +75,7 @@ class Collector:
         """Distinct ids of results (gap records not counted)."""
         self._streams: dict[tuple[str, str], _Stream] = {}
         self._client = paho.Client(
-            paho.CallbackAPIVersion.VERSION2, f"edgesdk-collector-{uuid.uuid4().hex[:12]}", protocol=paho.MQTTv5
+            CallbackAPIVersion.VERSION2, f"edgesdk-collector-{uuid.uuid4().hex[:12]}", protocol=paho.MQTTv5
         )
         self._client.reconnect_delay_set(1, 2)
         self._client.on_connect = self._connected
@@ -95,9 +99,10 @@ class Collector:
         self._client.disconnect()
         self._client.loop_stop()
 
-    def __enter__(self) -> Collector:
+    def __enter__(self) -> Self:
         """Start."""
-        return self.start()
+        self.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
         """Close."""
@@ -136,11 +141,11 @@ class Collector:
         Raises:
             TelemetryError: No answer in time; ``topic_filter`` must cover the app's response topic.
         """
-        from paho.mqtt.packettypes import PacketTypes  # noqa: PLC0415 - see __init__
-        from paho.mqtt.properties import Properties  # noqa: PLC0415 - see __init__
+        from paho.mqtt.packettypes import PacketTypes
+        from paho.mqtt.properties import Properties
 
         correlation = uuid.uuid4().bytes
-        properties = Properties(PacketTypes.PUBLISH)
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho leaves it untyped
         properties.CorrelationData = correlation
         properties.ResponseTopic = topics.response(name)
         self._client.publish(topics.command(name), payload, qos=1, properties=properties)

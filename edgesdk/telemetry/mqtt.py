@@ -107,10 +107,11 @@ class PahoTransport:
         return self._limits
 
     def _make(self, will: Message) -> Client:
-        from paho.mqtt import client as paho  # noqa: PLC0415 - 90 ms on x86, so only when it is used
+        import paho.mqtt.client as paho
+        from paho.mqtt.enums import CallbackAPIVersion
 
         client = paho.Client(
-            paho.CallbackAPIVersion.VERSION2,
+            CallbackAPIVersion.VERSION2,
             self._client_id,
             clean_session=None if self._v5 else True,
             protocol=paho.MQTTv5 if self._v5 else paho.MQTTv311,
@@ -182,10 +183,10 @@ class PahoTransport:
             return None
         found = self._properties.get(message.content_type)
         if found is None or message.correlation is not None:
-            from paho.mqtt.packettypes import PacketTypes  # noqa: PLC0415 - see _make
-            from paho.mqtt.properties import Properties  # noqa: PLC0415 - see _make
+            from paho.mqtt.packettypes import PacketTypes
+            from paho.mqtt.properties import Properties
 
-            found = Properties(PacketTypes.PUBLISH)
+            found = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho leaves it untyped
             found.ContentType = message.content_type
             if message.correlation is not None:
                 found.CorrelationData = message.correlation

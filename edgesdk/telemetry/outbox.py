@@ -14,13 +14,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-import msgspec
-
 from edgesdk.errors import OutboxFullError, TelemetryError
-from edgesdk.telemetry.clock import ClockState, boot_id, rfc3339
 from edgesdk.telemetry.codecs.api import Record
 from edgesdk.telemetry.ids import uuid7
-from edgesdk.telemetry.payloads import GAP, Gap, ResultHeader
+from edgesdk.telemetry.records import RecordWriter
 from edgesdk.telemetry.ring import Entry, Ring
 from edgesdk.telemetry.settings import OutboxSettings
 from edgesdk.telemetry.store import (
@@ -68,9 +65,7 @@ class Outbox:
     def __init__(self, settings: OutboxSettings, path: Path, topics: Topics) -> None:
         self._settings = settings
         self.path = path
-        self._topics = topics
-        self._clock = ClockState()
-        self._encode = msgspec.json.Encoder().encode
+        self._writer = RecordWriter(topics)
         self._ring = Ring(settings.when_full)
         self._acks: deque[int] = deque()
         self._jobs: deque[Job] = deque()
@@ -223,7 +218,7 @@ class Outbox:
                     time.sleep(RETRY_S)
                     if "full" not in str(error):  # after an I/O error the old connection may be unusable
                         self._reopen()
-            except Exception as error:  # noqa: BLE001 - the writer must survive its bugs, or results stop for good
+            except Exception as error:
                 log.exception("outbox: unexpected error")
                 self._report(f"outbox: unexpected {type(error).__name__}: {error}. Please report it.")
                 self._ring.fail_durable(OutboxFullError(f"outbox: {error} The result is not accepted."))
@@ -300,7 +295,7 @@ class Outbox:
         delivered = store.mark_delivered(acks) if acks else 0
         store.expire(self._settings.keep_delivered_s)
         kept, dropped, refused, held = self._make_room(store, entries)
-        records = self._records(store.last_row, kept, last, store.epoch)
+        records = self._writer.results(store.last_row, kept, last, store.epoch)
         if refused:
             gaps = gaps + [GapCount(stream, "drop_newest", count, None, None) for stream, count in refused.items()]
         if gaps:
@@ -309,7 +304,7 @@ class Outbox:
         told = self._gap_is_due()
         if told:
             found = store.take_gaps()
-            records += self._gap_records(store.last_row + len(records), found, last, store.epoch)
+            records += self._writer.gaps(store.last_row + len(records), found, last, store.epoch)
         store.insert(records)
         store.commit()
         # Only now, after the commit, the counters move: a failed transaction leaves them as they were.
@@ -372,56 +367,6 @@ class Outbox:
                     refused[entry.stream] = refused.get(entry.stream, 0) + 1
                 return [], dropped, refused, False
         return entries, dropped, {}, False
-
-    def _records(self, row: int, entries: list[Entry], last: dict[str, int], epoch: str) -> list[Record]:
-        records: list[Record] = []
-        synced = self._clock.synced()
-        for entry in entries:
-            row += 1
-            sequence = last[entry.stream] = last.get(entry.stream, 0) + 1
-            header = self._encode(
-                ResultHeader(
-                    device=self._topics.device,
-                    app=self._topics.app,
-                    stream=entry.stream,
-                    time=rfc3339(entry.time_ns),
-                    clock_synced=synced,
-                    id=entry.id,
-                    epoch=epoch,
-                    sequence=sequence,
-                    boot_id=boot_id(),
-                    monotonic_ns=entry.monotonic_ns,
-                )
-            )
-            # The body was encoded by the publisher; the two JSON objects become one.
-            body = header[:-1] + b"," + entry.body[1:]
-            records.append(Record(row, "result", entry.stream, sequence, entry.id, body))
-        return records
-
-    def _gap_records(self, row: int, gaps: list[GapCount], last: dict[str, int], epoch: str) -> list[Record]:
-        records: list[Record] = []
-        for gap in gaps:
-            row += 1
-            sequence = last[gap.stream] = last.get(gap.stream, 0) + 1
-            id_ = uuid7()
-            body = Gap(
-                schema=GAP,
-                device=self._topics.device,
-                app=self._topics.app,
-                stream=gap.stream,
-                time=rfc3339(time.time_ns()),
-                clock_synced=self._clock.synced(),
-                id=id_,
-                epoch=epoch,
-                sequence=sequence,
-                boot_id=boot_id(),
-                rule="drop_newest" if gap.rule == "drop_newest" else "drop_oldest",
-                dropped=gap.dropped,
-                first_sequence=gap.first,
-                last_sequence=gap.last,
-            )
-            records.append(Record(row, "gap", gap.stream, sequence, id_, self._encode(body)))
-        return records
 
     def read_pending(self, store: Store, after: int, upto: int, limit: int) -> list[Record]:
         """For jobs: undelivered records, without those whose acknowledgement is not committed yet."""

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
 MAX_PAYLOAD_BYTES = 128_000
 """Largest payload: 128 KB, what AWS IoT Core takes."""
 
-RESULT = "edgesdk.result/1"
-GAP = "edgesdk.gap/1"
-STATUS = "edgesdk.status/1"
-HEALTH = "edgesdk.health/1"
-REPLAY = "edgesdk.replay/1"
-RESPONSE = "edgesdk.response/1"
+RESULT: Final = "edgesdk.result/1"
+GAP: Final = "edgesdk.gap/1"
+STATUS: Final = "edgesdk.status/1"
+HEALTH: Final = "edgesdk.health/1"
+REPLAY: Final = "edgesdk.replay/1"
+RESPONSE: Final = "edgesdk.response/1"
 
 Rule = Literal["drop_oldest", "drop_newest"]
 Count = Annotated[int, msgspec.Meta(ge=0)]

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -25,6 +25,9 @@ from edgesdk.telemetry.session import Session, State
 from edgesdk.telemetry.settings import MqttSettings, Protocol, TelemetrySettings, check, outbox_path
 from edgesdk.telemetry.topics import Topics
 from edgesdk.telemetry.transport import Limits, Transport
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # typing has it from Python 3.11 on
 
 _MAX_INT = 2**63 - 1
 
@@ -238,7 +241,7 @@ class Telemetry:
                 self._closed = self.stats()
             return self._closed
 
-    def __enter__(self) -> Telemetry:
+    def __enter__(self) -> Self:
         """Start."""
         self.start()
         return self

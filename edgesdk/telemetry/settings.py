@@ -135,7 +135,11 @@ def _mqtt_problems(mqtt: MqttSettings) -> list[str]:
         if path is not None and not (Path(path).is_file() and os.access(path, os.R_OK)):
             problems.append(
                 f"telemetry.mqtt.{name}: {path} is not there or cannot be read. "
-                + ("Copy the broker's CA certificate (PEM) to it." if name == "ca_file" else _PASSWORD_FIX.format(path))
+                + (
+                    "Copy the broker's CA certificate (PEM) to it."
+                    if name == "ca_file"
+                    else f"Write the password into it: install -m 600 /dev/stdin {path}"
+                )
             )
     if mqtt.password_file is not None and mqtt.username is None:
         problems.append("telemetry.mqtt.password_file: is given without a user name. Add username: NAME beside it.")
@@ -147,9 +151,6 @@ def _mqtt_problems(mqtt: MqttSettings) -> list[str]:
     if mqtt.reconnect_max_s <= 0:
         problems.append("telemetry.mqtt.reconnect_max: must be longer than 0s. The default is 60s.")
     return problems
-
-
-_PASSWORD_FIX = "Write the password into it: install -m 600 /dev/stdin {} ."
 
 
 def outbox_path(settings: OutboxSettings, app: str) -> Path:

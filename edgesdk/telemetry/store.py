@@ -79,7 +79,7 @@ class Store:
     """
 
     def __init__(self, path: Path, *, max_size_bytes: int, epoch: str) -> None:
-        import sqlite3  # noqa: PLC0415 - 10 ms that an app without telemetry does not pay
+        import sqlite3
 
         self._sqlite = sqlite3
         self.sqlite_error = sqlite3.Error
