@@ -6,6 +6,7 @@ Scores, coordinates and times move with every sample and are no news. What count
 classification            the best label
 detections                which labels, and how many of each
 faces                     how many
+text_direction            how many degrees
 face_keypoints            whether there is a face
 voice_activity            whether somebody speaks; a beginning or an end within the block always counts
 raw                       every number
@@ -87,6 +88,10 @@ def _face_keypoints(payload: Mapping[str, Any]) -> Any:
     return bool(payload.get("points"))
 
 
+def _text_direction(payload: Mapping[str, Any]) -> Any:
+    return payload.get("degrees")
+
+
 def _voice_activity(payload: Mapping[str, Any]) -> Any:
     return payload.get("speaking")
 
@@ -112,6 +117,7 @@ _SAYS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "detections": _detections,
     "faces": _faces,
     "face_keypoints": _face_keypoints,
+    "text_direction": _text_direction,
     "voice_activity": _voice_activity,
     "raw": _raw,
 }

@@ -11,12 +11,10 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, is_dataclass
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
-
-import msgspec
 
 import edgesdk
 from edgesdk.app.capture import Backoff, Capture
@@ -25,13 +23,14 @@ from edgesdk.app.events import Event, HealthEvent
 from edgesdk.app.inference import Done, Inference
 from edgesdk.app.publishing import Publisher
 from edgesdk.app.queues import SampleQueue
+from edgesdk.app.stats import AppStats, StreamStats
 from edgesdk.errors import EdgeSdkError
 from edgesdk.samples import Sample
 from edgesdk.sources import Source, make_source
 
 if TYPE_CHECKING:
     from edgesdk.model import Model
-    from edgesdk.telemetry import Telemetry
+    from edgesdk.telemetry import Stats, Telemetry
 
 logger = logging.getLogger("edgesdk.app")
 
@@ -50,15 +49,23 @@ class App:
         config: Read and checked.
         on_event: Called with every event, from the app's own threads, one call at a time. It should be quick; what
             it raises is logged and otherwise ignored.
+        device: Instead of the configuration's.
         backoff: How lost sources are retried.
 
     Attributes:
         failure: Why :meth:`run` returned 1; empty otherwise.
     """
 
-    def __init__(self, config: AppConfig, *, on_event: OnEvent | None = None, backoff: Backoff | None = None) -> None:
+    def __init__(
+        self,
+        config: AppConfig,
+        *,
+        on_event: OnEvent | None = None,
+        device: str | None = None,
+        backoff: Backoff | None = None,
+    ) -> None:
         self.config = config
-        self.device = device_id(config.device)
+        self.device = device_id(device or config.device)
         self.failure = ""
         self._on_event = on_event
         self._backoff = backoff
@@ -68,6 +75,7 @@ class App:
         self._inferences: list[Inference] = []
         self._publisher: Publisher | None = None
         self._telemetry: Telemetry | None = None
+        self._last_telemetry: Stats | None = None
         self._started_s = time.monotonic()
         self._last_counts: tuple[float, dict[str, int]] = (self._started_s, {})
         self._rates_hz: dict[str, float] = {}
@@ -78,13 +86,18 @@ class App:
         self._ran = False
 
     @classmethod
-    def from_yaml(cls, path: str | Path, *, on_event: OnEvent | None = None) -> App:
+    def from_yaml(cls, path: str | Path, *, on_event: OnEvent | None = None, device: str | None = None) -> App:
         """Read an app.yaml.
+
+        Args:
+            path: The file.
+            on_event: See the class.
+            device: Instead of the file's ``device``.
 
         Raises:
             ConfigError: All its problems at once, with file and line.
         """
-        return cls(load_config(Path(path)), on_event=on_event)
+        return cls(load_config(Path(path)), on_event=on_event, device=device)
 
     def run(self) -> int:
         """Run until all sources have ended, :meth:`stop`, SIGTERM or SIGINT; the last results are flushed.
@@ -124,33 +137,26 @@ class App:
         self._stop_requests += 1
         self._wake()
 
-    def stats(self) -> dict[str, Any]:
-        """Counts so far, as in health reports: ``uptime_s``, ``sources``, ``streams``, ``outbox``."""
-        streams: dict[str, Any] = {}
-        for inference in self._inferences:
-            queue = inference.queue
-            streams[inference.stream] = {
-                "queue": {
-                    "policy": queue.policy,
-                    "accepted": queue.accepted,
-                    "dropped": queue.dropped,
-                    "waiting": len(queue),
-                },
-                "rate_hz": self._rates_hz.get(inference.stream, 0.0),
-                "models": {
-                    name: {**asdict(stats), "inference_ms": round(stats.inference_ms, 3)}
-                    for name, stats in inference.stats.items()
-                },
-            }
-        return {
-            "uptime_s": round(time.monotonic() - self._started_s, 1),
-            "sources": {
-                capture.name: {**asdict(capture.stats), "description": capture.source.description}
-                for capture in self._captures
+    def stats(self) -> AppStats:
+        """Counts so far; also after the end."""
+        telemetry = self._telemetry
+        return AppStats(
+            uptime_s=time.monotonic() - self._started_s,
+            sources={one.name: replace(one.stats) for one in self._captures},
+            streams={
+                one.stream: StreamStats(
+                    policy=one.queue.policy,
+                    accepted=one.queue.accepted,
+                    dropped=one.queue.dropped,
+                    waiting=len(one.queue),
+                    rate_hz=self._rates_hz.get(one.stream, 0.0),
+                    models={name: replace(stats) for name, stats in one.stats.items()},
+                )
+                for one in self._inferences
             },
-            "streams": streams,
-            "outbox": _plain(self._telemetry.stats()) if self._telemetry is not None else {},
-        }
+            telemetry=self._last_telemetry or (telemetry.stats() if telemetry is not None else None),
+            descriptions={one.name: one.source.description for one in self._captures},
+        )
 
     # -- beginning -------------------------------------------------------------------------------------------------
 
@@ -263,7 +269,7 @@ class App:
         passed_s = max(now_s - then_s, 1e-3)
         self._rates_hz = {name: round((count - before.get(name, 0)) / passed_s, 2) for name, count in counts.items()}
         self._last_counts = (now_s, counts)
-        health = self.stats()
+        health = self.stats().to_json()
         if self._telemetry is not None:
             try:
                 self._telemetry.health(health)
@@ -337,7 +343,8 @@ class App:
             if self._publisher is not None:
                 self._report()
             with suppress_errors("closing the outbox"):
-                self._telemetry.close(0.0 if self._stop_requests > 1 else FLUSH_TIMEOUT_S)
+                at_once = self._publisher is None or self._stop_requests > 1
+                self._last_telemetry = self._telemetry.close(0.0 if at_once else FLUSH_TIMEOUT_S)
         for capture in self._captures:
             with suppress_errors(f"closing source {capture.name}"):
                 capture.close()
@@ -406,8 +413,3 @@ class suppress_errors:  # noqa: N801 - used as contextlib.suppress is
             logger.error("%s failed: %s", self._what, error)
             return True
         return False
-
-
-def _plain(stats: Any) -> dict[str, Any]:
-    found: Any = asdict(stats) if is_dataclass(stats) and not isinstance(stats, type) else msgspec.to_builtins(stats)
-    return dict(found)

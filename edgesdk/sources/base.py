@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import threading
 import time
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast, runtim
 import msgspec
 
 from edgesdk import registry
-from edgesdk.errors import MissingExtraError, PluginError
+from edgesdk.errors import PluginError
 from edgesdk.samples import Sample
 from edgesdk.sources.api import Source
 
@@ -122,15 +121,3 @@ def make_source(kind: str, options: Mapping[str, Any] | msgspec.Struct | None = 
     if isinstance(options, msgspec.Struct):
         return cls(options)
     return cls(cls.Options(**(options or {})))
-
-
-def import_cv2(kind: str) -> Any:
-    """OpenCV, for a source of ``kind``; imported on use, since it takes a third of a second on a small board.
-
-    Raises:
-        MissingExtraError: It is not installed.
-    """
-    try:
-        return importlib.import_module("cv2")
-    except ImportError as error:
-        raise MissingExtraError(f"source `{kind}` needs OpenCV: pip install 'edgesdk[vision]'") from error

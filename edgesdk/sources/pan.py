@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.errors import SourceError
+from edgesdk.extras import import_extra
 from edgesdk.samples import Colour, Picture
 from edgesdk.schema import Hertz
-from edgesdk.sources.base import Pace, Pacer, SourceBase, import_cv2
+from edgesdk.sources.base import Pace, Pacer, SourceBase
 from edgesdk.sources.images import picture_files
 from edgesdk.sources.reading import read_picture
 
@@ -108,7 +109,7 @@ def window(pixels: NDArray[np.uint8], progress: float, size_wh: tuple[int, int],
     Returns:
         uint8 (height, width) or (height, width, 3).
     """
-    cv2 = import_cv2("pan")
+    cv2 = import_extra("cv2", extra="vision", purpose="source `pan`")
     height, width = pixels.shape[:2]
     out_w, out_h = size_wh
     # The largest window of the wanted aspect ratio that fits, times the zoom.

@@ -12,9 +12,10 @@ import msgspec
 import numpy as np
 
 from edgesdk.errors import SourceError, SourceWarning
+from edgesdk.extras import import_extra
 from edgesdk.samples import Picture, Stamp
 from edgesdk.schema import Hertz
-from edgesdk.sources.base import SourceBase, import_cv2
+from edgesdk.sources.base import SourceBase
 
 READ_TIMEOUT_S = 2
 """After this long without a frame the camera counts as lost (the contract's bound for read)."""
@@ -74,7 +75,7 @@ class Camera(SourceBase):
             )
         # Read by OpenCV when it is loaded; its own default of 10 s would hold up the app's stop.
         os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(READ_TIMEOUT_S))
-        cv2 = import_cv2("v4l2")
+        cv2 = import_extra("cv2", extra="vision", purpose="source `v4l2`")
         self.close()
         # Resolved, since OpenCV takes only /dev/videoN and not the stable links below /dev/v4l.
         capture = cv2.VideoCapture(str(self.path.resolve()), cv2.CAP_V4L2)

@@ -9,9 +9,10 @@ import msgspec
 import numpy as np
 
 from edgesdk.errors import SourceError, SourceFormatError
+from edgesdk.extras import import_extra
 from edgesdk.samples import Picture
 from edgesdk.schema import Hertz
-from edgesdk.sources.base import Pace, Pacer, SourceBase, import_cv2
+from edgesdk.sources.base import Pace, Pacer, SourceBase
 
 FALLBACK_RATE_HZ = 25.0
 """For files that name no frame rate."""
@@ -56,7 +57,7 @@ class VideoFile(SourceBase):
             SourceError: It does not exist.
             SourceFormatError: OpenCV cannot decode it.
         """
-        cv2 = import_cv2("video")
+        cv2 = import_extra("cv2", extra="vision", purpose="source `video`")
         path = self.options.path.expanduser()
         if not path.is_file():
             raise SourceError(
