@@ -11,8 +11,6 @@ import msgspec
 
 from edgesdk.telemetry.payloads import PAYLOADS
 
-BASE_ID = "https://edgesdk.dev/schemas/telemetry/"
-
 
 def payload_schema(name: str) -> dict[str, Any]:
     """Schema of one payload.
@@ -25,7 +23,7 @@ def payload_schema(name: str) -> dict[str, Any]:
     root = definitions.pop(type_.__name__)
     root["title"] = f"edgesdk {name}"
     root["description"] = inspect.cleandoc(type_.__doc__ or "")
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"{BASE_ID}{name}.schema.json", **root}
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"{name}.schema.json", **root}
     if definitions:
         schema["$defs"] = definitions
     return schema

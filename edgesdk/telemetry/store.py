@@ -146,7 +146,7 @@ class Store:
         ).fetchone()[0]
         execute(f"PRAGMA max_page_count={self._max_pages}")
         if int(execute("PRAGMA page_count").fetchone()[0]) > self._max_pages:
-            execute("PRAGMA incremental_vacuum").fetchall()
+            connection.executescript("PRAGMA incremental_vacuum")  # execute() would free one page only
 
     @property
     def connection(self) -> sqlite3.Connection:
