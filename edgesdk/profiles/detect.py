@@ -10,7 +10,8 @@ import msgspec
 
 from edgesdk.errors import ProfileError
 from edgesdk.profiles.board import Board, read_board
-from edgesdk.profiles.load import load_profile, profile_files
+from edgesdk.profiles.export import SCHEMA_FILE
+from edgesdk.profiles.load import load_profile, profile_files, profiles_folder
 from edgesdk.profiles.model import Cluster, DeviceProfile
 from edgesdk.schema.units import FREQUENCY, SIZE
 
@@ -116,11 +117,12 @@ def profile_text(detection: Detection, profile_id: str) -> str:
     """A profile to start from: extends the one that fits, with what this board says about itself.
 
     Args:
+        detection: What :func:`detect` found.
         profile_id: Its id, the name of the file that it goes into.
     """
     board = detection.board
     lines = [
-        "# yaml-language-server: $schema=profile.schema.json",
+        f"# yaml-language-server: $schema={profiles_folder() / SCHEMA_FILE}",
         "# Written by `edgesdk profile detect --output`; what is not here comes from the profile under `extends`.",
         "schema: edgesdk.profile/1",
         f"id: {profile_id}",
