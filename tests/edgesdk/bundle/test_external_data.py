@@ -203,3 +203,16 @@ def test_tflite__no_model(content: bytes) -> None:
 def test_tflite__random_bytes_are_our_error_or_harmless(content: bytes) -> None:
     with contextlib.suppress(BundleError):
         check_self_contained(content[:4] + b"TFL3" + content[4:], "tflite", where="m")
+
+
+def test_fake_model__is_carried_under_any_format() -> None:
+    for model_format in ("onnx", "tflite"):
+        check_self_contained(b'{"schema": "edgesdk.fake-model/1"}', model_format, where="m")
+
+
+def test_fake_model__is_no_way_round_the_check() -> None:
+    # A protobuf group that begins with '{', ends, and is followed by a graph: a parser that skips unknown groups
+    # would load it.
+    evil = b'{"\x01a|' + in_initializer().SerializeToString()
+    with pytest.raises(BundleError, match=r"no ONNX model"):
+        check_self_contained(evil, "onnx", where="m")
