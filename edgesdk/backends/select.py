@@ -74,6 +74,9 @@ class Selection:
     never empty."""
     rejected: tuple[str, ...]
     """One reason for each candidate that fell away, in the order in which they were considered."""
+    downgrades: tuple[str, ...] = ()
+    """Those of ``rejected`` that the profile puts before the first choice, and that concern this bundle (not a format that
+    it never had): what a loader warns of. The rest is for `edgesdk doctor` and the log."""
 
 
 def get_backend(name: str) -> Backend:
@@ -102,16 +105,21 @@ def candidates(bundle_manifest: Manifest, profile: Board, *, backend: str = AUTO
     variants = _variants(bundle_manifest, variant)
     choices: list[Choice] = []
     rejected: list[str] = []
+    downgrades: list[str] = []
     for name, options, limits in _preferences(profile, backend):
-        found = _usable(name, options, asked_for=backend != AUTO)
+        found = _usable(name, options, limits, asked_for=backend != AUTO)
         if isinstance(found, str):
             rejected.append(found)
+            if not choices and _concerns(name, limits, variants):
+                downgrades.append(found)
             continue
         fast = getattr(limits, "precisions", None) or ()
         for candidate in sorted(variants, key=lambda one: bool(fast) and one.precision not in fast):
             reason = _unfit(candidate, found, limits, profile.id)
             if reason:
                 rejected.append(f"{candidate.id} on {name}: {reason}")
+                if not choices and candidate.format in found.formats:
+                    downgrades.append(rejected[-1])
             else:
                 choices.append(Choice(variant=candidate, backend=found, options=dict(options)))
     if not choices:
@@ -122,7 +130,7 @@ def candidates(bundle_manifest: Manifest, profile: Board, *, backend: str = AUTO
             f"model for this board: edgesdk convert MODEL --device {profile.id}",
             tuple(rejected) or (f"profile {profile.id!r} names no backends: add them, or name one with backend=...",),
         )
-    return Selection(choices=tuple(choices), rejected=tuple(rejected))
+    return Selection(choices=tuple(choices), rejected=tuple(rejected), downgrades=tuple(downgrades))
 
 
 def session_options(
@@ -180,13 +188,14 @@ def _preferences(profile: Board, backend: str) -> list[tuple[str, dict[str, Any]
     return [entry for entry in listed if entry[0] == backend] or [(backend, {}, None)]
 
 
-def _usable(name: str, options: dict[str, Any], *, asked_for: bool) -> Backend | str:
+def _usable(name: str, options: dict[str, Any], limits: Any, *, asked_for: bool) -> Backend | str:
     """The backend, or why it cannot be used at all."""
     known = registry.plugins(registry.BACKENDS)
     if name not in known and not asked_for:
+        said = getattr(limits, "note", None)
         return (
-            f"{name}: no such backend is registered here (known: {', '.join(sorted(known))}). Install the distribution "
-            f"that brings it."
+            f"{name}: no such backend is registered here (known: {', '.join(sorted(known))}). "
+            f"{f'The profile says: {said}' if said else 'Install the distribution that brings it.'}"
         )
     try:
         backend = get_backend(name)
@@ -205,6 +214,17 @@ def _usable(name: str, options: dict[str, Any], *, asked_for: bool) -> Backend |
         if objection:
             return f"{name}: {objection}"
     return backend
+
+
+def _concerns(name: str, limits: Any, variants: Sequence[Variant]) -> bool:
+    """Whether a backend that cannot be used could have run one of these variants, as far as is known."""
+    formats = getattr(limits, "formats", None)
+    if not formats and name in registry.plugins(registry.BACKENDS):
+        try:
+            formats = get_backend(name).formats
+        except PluginError:
+            formats = None
+    return not formats or any(variant.format in formats for variant in variants)
 
 
 def _unfit(variant: Variant, backend: Backend, limits: Any, profile_id: str) -> str:

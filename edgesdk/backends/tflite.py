@@ -180,6 +180,12 @@ class TfliteSession:
         ]
 
 
+def runtime_package() -> str:
+    """Python package of the runtime that is used here, or an empty text."""
+    found = _find()
+    return found[0] if found else ""
+
+
 def _find() -> tuple[str, str] | None:
     return next((pair for pair in RUNTIMES if importlib.util.find_spec(pair[0]) is not None), None)
 

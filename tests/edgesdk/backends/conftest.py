@@ -23,6 +23,7 @@ class Preference:
     formats: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ()
     accelerator: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True)

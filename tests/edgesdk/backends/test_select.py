@@ -50,6 +50,15 @@ def test_candidates__backend_nobody_registered_falls_away_with_its_reason(board:
     assert selection.rejected[0].endswith("Install the distribution that brings it.")
 
 
+def test_candidates__only_what_stands_before_the_choice_is_a_downgrade(board: Any, manifest: Any) -> None:
+    later = ("openvino", {"note": "Later; no plug-in for it is shipped yet."})
+    assert candidates(manifest("onnx-fp32"), board("onnxruntime", later)).downgrades == ()
+    selection = candidates(manifest("onnx-fp32"), board(later, "tflite", "onnxruntime"))
+    (reason,) = selection.downgrades  # a format that the bundle never had is no news
+    assert reason.endswith("The profile says: Later; no plug-in for it is shipped yet.")
+    assert candidates(manifest("onnx-fp32"), board(("hailo", {"formats": ("hef",)}), "onnxruntime")).downgrades == ()
+
+
 def test_candidates__runtime_not_installed_names_the_pip_line(
     board: Any, manifest: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,3 +175,24 @@ def test_session_options__never_more_than_this_process_may_use(board: Any, monke
 def test_get_backend__every_registered_one_has_its_name() -> None:
     for name in registry.plugins(registry.BACKENDS):
         assert get_backend(name).name == name
+
+
+def test_profiles__options_of_our_backends_are_accepted() -> None:
+    from edgesdk.backends import checks
+    from edgesdk.backends.onnxruntime import OnnxRuntimeOptions
+    from edgesdk.backends.tflite import TfliteOptions
+    from edgesdk.profiles import load_profile, profile_ids
+
+    kinds: dict[str, Any] = {"onnxruntime": OnnxRuntimeOptions, "tflite": TfliteOptions}
+    for profile in map(load_profile, profile_ids()):
+        for entry in profile.backends:
+            if entry.name in kinds:
+                checks.parse_options(entry.name, entry.options, kinds[entry.name])
+
+
+def test_candidates__take_a_real_profile(manifest: Any) -> None:
+    from edgesdk.profiles import load_profile
+
+    selection = candidates(manifest("onnx-int8", "tflite-fp32"), load_profile("raspberry-pi-4"))
+    assert set(chosen(selection)) == {("onnx-int8", "onnxruntime"), ("tflite-fp32", "tflite")}
+    assert session_options(load_profile("raspberry-pi-4"), 100_000).threads == 1
