@@ -52,7 +52,8 @@ def probability_boxes(
         return np.empty((0, 4, 2), np.float32), np.empty(0, np.float32)
     parents = np.asarray(hierarchy).reshape(-1, 4)[:, 3]
     outer = [contour for contour, parent in zip(contours, parents, strict=True) if parent < 0]  # holes are no text
-    outer.sort(key=len, reverse=True)
+    if len(outer) > max_candidates:
+        outer.sort(key=cv2.contourArea, reverse=True)
     quads: list[NDArray[np.float32]] = []
     scores: list[float] = []
     for contour in outer[:max_candidates]:

@@ -20,7 +20,7 @@ class TextReading:
     """Reads all text of a picture, one line after the other, with batch size 1 throughout.
 
     The parts may be anybody's tasks, as long as they give `TextRegions`, `Direction` and `TextLine`. Without a direction
-    model every line is taken to be upright.
+    model a line is read upright first. Lines come back with their corners in the order in which they were read.
     """
 
     tasks: ClassVar[tuple[str, ...]] = (DETECTION, DIRECTION, RECOGNITION)
