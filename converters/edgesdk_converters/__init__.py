@@ -1,4 +1,1 @@
-"""Converts models for edge boards and proves that they still work."""
-
-__version__ = "0.1.0"
-__all__ = ["__version__"]
+"""Converts models for edge boards, and proves that they still work."""

@@ -1,1 +1,5 @@
-""""""
+"""What reads source models: ONNX, TFLite, PyTorch."""
+
+from edgesdk_converters.frontends.api import Frontend, SourceModel, Tensor, read_source
+
+__all__ = ["Frontend", "SourceModel", "Tensor", "read_source"]

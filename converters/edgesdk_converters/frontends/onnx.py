@@ -1,0 +1,156 @@
+"""Reads ONNX files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar
+
+import onnx
+
+from edgesdk.errors import ModelFormatError
+from edgesdk_converters.frontends.api import SourceModel, Tensor, read_bytes
+from edgesdk_converters.graph.view import dtype_of, shape_of
+from edgesdk_converters.spec import ModelSpec
+
+OLDEST_OPSET = 7
+"""onnx.version_converter lifts from 7 upwards; older files predate the operators' present broadcasting."""
+_TFLITE = b"TFL3"
+
+
+class OnnxFrontend:
+    """`.onnx` files, with or without external data beside them."""
+
+    name: ClassVar[str] = "onnx"
+
+    def accepts(self, source: str | Path) -> bool:
+        """By the name, or by an ONNX header (field 1, ir_version)."""
+        path = Path(source)
+        if path.suffix.lower() in (".onnx", ".ort"):
+            return path.exists()
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            head = file.read(8)
+        return len(head) == 8 and head[0] == 0x08 and head[1] < 0x20 and head[4:8] != _TFLITE
+
+    def read(self, source: str | Path, spec: ModelSpec, *, state_dict: Path | None = None) -> SourceModel:
+        """Read and check the file; external data is loaded into it, from its own folder only."""
+        del spec, state_dict
+        path = Path(source)
+        content, digest = read_bytes(path)
+        model = parse(content, path.name)
+        _load_external(model, path)
+        version = opset_of(model, path.name)
+        if version < OLDEST_OPSET or version > onnx.defs.onnx_opset_version():
+            raise ModelFormatError(
+                f"{path.name}: has opset {version}, expected {OLDEST_OPSET} to {onnx.defs.onnx_opset_version()} "
+                f"(onnx {onnx.__version__}). Export it again with opset 17."
+                if version < OLDEST_OPSET
+                else f"{path.name}: has opset {version}, expected {OLDEST_OPSET} to {onnx.defs.onnx_opset_version()} "
+                f"(onnx {onnx.__version__}). Export it again with opset 17, or: pip install --upgrade onnx onnxruntime"
+            )
+        _check(model, path.name)
+        return describe(model, file=path.name, sha256=digest)
+
+
+def describe(model: onnx.ModelProto, *, file: str, sha256: str, tools: dict[str, str] | None = None) -> SourceModel:
+    """Inputs, outputs and metadata of a checked model."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return SourceModel(
+        content=model.SerializeToString(deterministic=True),
+        format="onnx",
+        file=file,
+        sha256=sha256,
+        inputs=tuple(_tensor(value) for value in model.graph.input if value.name not in constants),
+        outputs=tuple(_tensor(value) for value in model.graph.output),
+        metadata={item.key: item.value for item in model.metadata_props},
+        tools=tools or {},
+    )
+
+
+def parse(content: bytes, file: str) -> onnx.ModelProto:
+    """Parse the bytes of an ONNX file.
+
+    Raises:
+        ModelFormatError: They are no ONNX model, or cut off.
+    """
+    if content[4:8] == _TFLITE:
+        raise ModelFormatError(f"{file}: is a TFLite model, not ONNX. Rename it to .tflite.")
+    if content[4:8] == b"ORTM":
+        raise ModelFormatError(
+            f"{file}: is in ONNX Runtime's own ORT format, which is optimised for one machine. Give the .onnx file it was made from."
+        )
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(content)
+    except Exception as error:  # protobuf's DecodeError has moved between its versions
+        raise ModelFormatError(
+            f"{file}: is no ONNX file, or is cut off ({len(content)} bytes do not parse as ONNX). "
+            "Compare its size with the original and copy, download or export it again."
+        ) from error
+    if not model.graph.node or not model.opset_import:
+        raise ModelFormatError(
+            f"{file}: is no ONNX model: it parses, but has {len(model.graph.node)} nodes and "
+            f"{len(model.opset_import)} opsets, expected at least one of each. Copy, download or export it again."
+        )
+    return model
+
+
+def opset_of(model: onnx.ModelProto, file: str) -> int:
+    """Version of the default operator set.
+
+    Raises:
+        ModelFormatError: The model imports none.
+    """
+    versions = [int(opset.version) for opset in model.opset_import if opset.domain in ("", "ai.onnx")]
+    if not versions:
+        raise ModelFormatError(f"{file}: imports no ONNX operator set. Export it again with opset 17.")
+    return versions[0]
+
+
+def _tensor(value: Any) -> Tensor:
+    return Tensor(name=value.name, shape=shape_of(value), dtype=dtype_of(value))
+
+
+def _check(model: onnx.ModelProto, file: str) -> None:
+    """onnx.checker, and what it lets through: unknown domains are left to the runtime, which names the operator."""
+    try:
+        onnx.checker.check_model(model)
+    except Exception as error:  # onnx.checker.ValidationError; C++ exceptions appear as others
+        first = str(error).strip().splitlines()[0][:300]
+        if (
+            re.search(r"No Op registered|unknown domain|opset import", first, re.IGNORECASE)
+            and len(model.opset_import) > 1
+        ):
+            return
+        raise ModelFormatError(f"{file}: is no valid ONNX model: {first}. Export it again with opset 17.") from error
+
+
+def _load_external(model: onnx.ModelProto, path: Path) -> None:
+    external = [tensor for tensor in model.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    folder = path.resolve().parent
+    for tensor in external:
+        location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+        inside = PurePosixPath(location.replace("\\", "/"))
+        if not location or inside.is_absolute() or ".." in inside.parts or not _within(folder, folder / inside):
+            raise ModelFormatError(
+                f"{path.name}: tensor {tensor.name!r} keeps its data in {location!r}, outside the model's folder. "
+                "Save the model as one file: onnx.save(onnx.load(FILE), NEW, save_as_external_data=False)."
+            )
+        if not (folder / inside).is_file():
+            raise ModelFormatError(
+                f"{path.name}: tensor {tensor.name!r} keeps its data in {location!r}, which is not there. "
+                f"Copy {location!r} beside {path.name}."
+            )
+    if external:
+        try:
+            onnx.load_external_data_for_model(model, str(folder))
+        except Exception as error:  # onnx raises ValidationError or ValueError, by version
+            raise ModelFormatError(
+                f"{path.name}: its external data cannot be read: {error}. Copy all files of the export again."
+            ) from error
+
+
+def _within(folder: Path, file: Path) -> bool:
+    return file.resolve().is_relative_to(folder)

@@ -1,0 +1,58 @@
+"""Reads TFLite files; the flatbuffer work is in :mod:`edgesdk_converters.tflite`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from edgesdk.backends.api import TensorInfo
+from edgesdk.errors import ModelFormatError
+from edgesdk_converters.frontends.api import SourceModel, Tensor, read_bytes
+from edgesdk_converters.spec import ModelSpec
+
+
+class TfliteFrontend:
+    """`.tflite` files."""
+
+    name: ClassVar[str] = "tflite"
+
+    def accepts(self, source: str | Path) -> bool:
+        """By the name, or by the flatbuffer's file identifier."""
+        path = Path(source)
+        if path.suffix.lower() in (".tflite", ".lite"):
+            return path.exists()
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return file.read(8)[4:8] == b"TFL3"
+
+    def read(self, source: str | Path, spec: ModelSpec, *, state_dict: Path | None = None) -> SourceModel:
+        """Read and check the file."""
+        del spec, state_dict
+        from edgesdk_converters.tflite.inspect import describe  # noqa: PLC0415 - only for TFLite files
+
+        path = Path(source)
+        content, digest = read_bytes(path)
+        if content[4:8] != b"TFL3":
+            raise ModelFormatError(
+                f"{path.name}: is no TFLite file: bytes 4 to 8 are {content[4:8]!r}, expected b'TFL3'. "
+                "Copy, download or export it again."
+            )
+        found = describe(content, name=path.name)
+        return SourceModel(
+            content=content,
+            format="tflite",
+            file=path.name,
+            sha256=digest,
+            inputs=tuple(_tensor(info) for info in found.inputs),
+            outputs=tuple(_tensor(info) for info in found.outputs),
+        )
+
+
+def _tensor(info: TensorInfo) -> Tensor:
+    return Tensor(
+        name=info.name,
+        shape=tuple(size if size > 0 else None for size in info.shape),
+        dtype=str(info.dtype),
+        quantization=info.quantization if info.dtype.kind in "iu" else None,
+    )

@@ -1,0 +1,190 @@
+"""Looks for an int8 model that stays close to its float source: the simple thing first, help only where it is needed.
+
+1. everything int8; 2. the last convolution of each head stays float; 3. channels equalized; 4. clipping by least error;
+5. nodes stay float one after the other, those first that cost the most error per byte.
+
+The search looks at calibration samples only. What it proposes is judged on the held-out ones, which say yes or no.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+
+from edgesdk.bundle.manifest import BranchFidelity, OutputSpec
+from edgesdk_converters.graph.view import GraphView
+from edgesdk_converters.guard.fidelity import AGREEMENT_LIMIT, SNR_LIMIT_DB, FidelityMeter
+from edgesdk_converters.progress import Progress
+from edgesdk_converters.quantize.ranges import Method
+from edgesdk_converters.quantize.static import Quantizer
+from edgesdk_converters.runner import OnnxRunner
+
+Array = NDArray[Any]
+
+TUNE_FEEDS = 24
+"""Calibration inferences that a proposal is checked on before it goes to the guard."""
+SOLO_FEEDS = 6
+"""Inferences per node when each is quantized alone to see what it costs."""
+AGREEMENT_PER_DB = 0.002
+"""Makes the two limits comparable: what one dB was worth on PP-OCR's recognizer near its limit."""
+PROPOSALS = 8
+_BYTE_OFFSET = 20_000
+"""Added to a node's weight bytes when ranking, so that tiny nodes of no consequence do not come first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """One int8 model for the guard."""
+
+    model: onnx.ModelProto
+    recipe: str
+    """How it was made, in words."""
+    float_nodes: tuple[str, ...]
+
+
+def search(
+    quantizer: Quantizer,
+    float_model: onnx.ModelProto,
+    outputs: Sequence[OutputSpec],
+    feeds: Sequence[Sequence[Array]],
+    *,
+    keep_float: frozenset[str],
+    progress: Progress,
+) -> Iterator[Proposal]:
+    """Propose int8 models, best guess first; the caller stops when the guard is content.
+
+    Args:
+        quantizer: Of ``float_model``.
+        float_model: What the proposals are compared with.
+        outputs: Their branches.
+        feeds: Calibration inferences.
+        keep_float: Nodes that the spec keeps in float.
+        progress: Where to say what is being done.
+    """
+    tuner = _Tuner(float_model, outputs, _spread(feeds, TUNE_FEEDS))
+    heads = frozenset(last_of_heads(float_model, quantizer.candidates)) - keep_float
+    best: tuple[float, Method] = (float("-inf"), "minmax")
+    simple: list[tuple[str, frozenset[str], Method, bool]] = [
+        ("everything int8", keep_float, "minmax", False),
+        ("heads float", keep_float | heads, "minmax", False),
+        ("channels equalized", keep_float, "minmax", True),
+        ("channels equalized, least-error ranges", keep_float, "mse", True),
+    ]
+    fallback: list[tuple[float, Proposal]] = []
+    for recipe, exclude, method, balance in simple:
+        if len(exclude) == len(quantizer.candidates) or (recipe == "heads float" and not heads):
+            continue
+        progress.say(f"int8: {recipe}")
+        model = quantizer.quantize(exclude=exclude, method=method, balance=balance)
+        margin = tuner.margin(model)
+        proposal = Proposal(model=model, recipe=recipe, float_nodes=_ordered(quantizer, exclude))
+        fallback.append((margin, proposal))
+        if balance and margin > best[0]:
+            best = (margin, method)
+        # The first one always goes to the guard: its figures are what the engineer would have got without help.
+        if margin >= 0 or recipe == "everything int8":
+            yield proposal
+    yield from _exclusions(quantizer, tuner, outputs, float_model, feeds, keep_float, best[1], progress)
+
+
+def _exclusions(
+    quantizer: Quantizer,
+    tuner: _Tuner,
+    outputs: Sequence[OutputSpec],
+    float_model: onnx.ModelProto,
+    feeds: Sequence[Sequence[Array]],
+    keep_float: frozenset[str],
+    method: Method,
+    progress: Progress,
+) -> Iterator[Proposal]:
+    names = [name for name in quantizer.candidates if name not in keep_float]
+    solo = _Tuner(float_model, outputs, _spread(feeds, SOLO_FEEDS))
+    sizes = quantizer.weight_bytes()
+    cost: dict[str, float] = {}
+    with progress.bar("int8: what each node costs", len(names)) as bar:
+        for name in names:
+            alone = frozenset(quantizer.candidates) - {name}
+            cost[name] = solo.error(quantizer.quantize(exclude=alone, method=method, balance=True))
+            bar.advance()
+    order = sorted(names, key=lambda name: (-cost[name] / (sizes[name] + _BYTE_OFFSET), name))
+    step = max(1, len(order) // 24)
+    reached, proposed = 0.0, 0
+    for count in range(step, len(order) // 2 + 1, step):
+        exclude = keep_float | frozenset(order[:count])
+        model = quantizer.quantize(exclude=exclude, method=method, balance=True)
+        margin = tuner.margin(model)
+        if margin < reached:
+            continue
+        # Each further proposal must promise more than the one that the held-out samples refused.
+        reached = margin + 0.25
+        proposed += 1
+        yield Proposal(
+            model=model,
+            recipe=f"channels equalized, {'least-error ranges, ' if method == 'mse' else ''}{count} nodes float",
+            float_nodes=_ordered(quantizer, exclude),
+        )
+        if proposed == PROPOSALS:
+            return
+
+
+def last_of_heads(model: onnx.ModelProto, candidates: Sequence[str]) -> list[str]:
+    """The quantizable nodes that an output reaches without passing another one: the last convolution of each head."""
+    view = GraphView(model)
+    known, found, seen = set(candidates), set[str](), set[str]()
+    queue = list(view.outputs)
+    while queue:
+        name = queue.pop()
+        node = view.producer.get(name)
+        if node is None or name in seen:
+            continue
+        seen.add(name)
+        if node.name in known:
+            found.add(node.name)
+        else:
+            queue += list(node.input)
+    return [name for name in candidates if name in found]
+
+
+class _Tuner:
+    """Compares int8 models with the float model on a few calibration inferences."""
+
+    def __init__(
+        self, float_model: onnx.ModelProto, outputs: Sequence[OutputSpec], feeds: Sequence[Sequence[Array]]
+    ) -> None:
+        runner = OnnxRunner(float_model)
+        self._feeds, self._outputs = feeds, outputs
+        self._expected = [runner.run(feed) for feed in feeds]
+
+    def figures(self, model: onnx.ModelProto) -> tuple[BranchFidelity, ...]:
+        runner = OnnxRunner(model)
+        meter = FidelityMeter(self._outputs)
+        for feed, expected in zip(self._feeds, self._expected, strict=True):
+            meter.add(expected, runner.run(feed))
+        return meter.result()
+
+    def margin(self, model: onnx.ModelProto) -> float:
+        """dB above the limit in the worst branch; negative is below."""
+        return min(_margin(figure) for figure in self.figures(model))
+
+    def error(self, model: onnx.ModelProto) -> float:
+        """Error power over signal power in the worst branch."""
+        return max(10 ** (-figure.snr_db / 10) for figure in self.figures(model))
+
+
+def _margin(figure: BranchFidelity) -> float:
+    if figure.top1_agreement is not None:
+        return (figure.top1_agreement - AGREEMENT_LIMIT) / AGREEMENT_PER_DB
+    return figure.snr_db - SNR_LIMIT_DB
+
+
+def _spread(feeds: Sequence[Sequence[Array]], most: int) -> list[Sequence[Array]]:
+    step = max(1, -(-len(feeds) // most))
+    return list(feeds[::step])
+
+
+def _ordered(quantizer: Quantizer, names: frozenset[str]) -> tuple[str, ...]:
+    return tuple(name for name in quantizer.candidates if name in names)

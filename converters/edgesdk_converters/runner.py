@@ -1,0 +1,73 @@
+"""Runs ONNX models on this machine for calibration, comparison and timing: one thread, no cache, no surprises."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from edgesdk.errors import ConversionError
+
+Array = NDArray[Any]
+
+
+class OnnxRunner:
+    """An ONNX Runtime session on one thread of the CPU; feeds are lists in the order of the graph's inputs."""
+
+    def __init__(
+        self,
+        model: onnx.ModelProto | bytes,
+        *,
+        wanted: Sequence[str] | None = None,
+        name: str = "model",
+        order: tuple[Sequence[str], Sequence[str]] | None = None,
+    ) -> None:
+        """Load a model.
+
+        Args:
+            model: Parsed, or the bytes of a file.
+            wanted: Tensors that :meth:`run_wanted` returns.
+            name: For messages.
+            order: Names of inputs and outputs in the order of feeds and results; None is the graph's own.
+
+        Raises:
+            ConversionError: ONNX Runtime does not load it.
+        """
+        import onnxruntime  # noqa: PLC0415 - half a second; only conversions need it
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        content = model if isinstance(model, bytes) else model.SerializeToString()
+        try:
+            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime raises half a dozen unrelated types
+            raise ConversionError(f"{name}: ONNX Runtime does not load it: {error}") from error
+        self.name = name
+        self.inputs: list[str] = [value.name for value in self._session.get_inputs()]
+        self.outputs: list[str] = [value.name for value in self._session.get_outputs()]
+        if order is not None:
+            self.inputs, self.outputs = list(order[0]), list(order[1])
+        self._wanted = list(wanted) if wanted is not None else self.outputs
+
+    def run(self, feed: Sequence[Array]) -> list[Array]:
+        """All outputs, in order."""
+        return self._run(self.outputs, feed)
+
+    def run_wanted(self, feed: Sequence[Array]) -> list[Array]:
+        """The outputs named at construction; a graph input may be among them."""
+        given = dict(zip(self.inputs, feed, strict=True))
+        computed = [name for name in self._wanted if name not in given]
+        values = dict(zip(computed, self._run(computed, feed), strict=True)) if computed else {}
+        return [given[name] if name in given else values[name] for name in self._wanted]
+
+    def _run(self, names: list[str], feed: Sequence[Array]) -> list[Array]:
+        try:
+            values = self._session.run(names, dict(zip(self.inputs, feed, strict=True)))
+        except Exception as error:  # ONNX Runtime raises half a dozen unrelated types
+            raise ConversionError(f"{self.name}: inference fails: {error}") from error
+        return [np.asarray(value) for value in values]

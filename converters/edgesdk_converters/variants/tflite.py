@@ -1,0 +1,140 @@
+"""TFLite in, TFLite out: normalised fp32 (or its fp16 weights kept), int8."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgesdk.backends.api import ModelFile, Session, SessionOptions
+from edgesdk.bundle.manifest import Branch, Format, OutputSpec, Precision
+from edgesdk.errors import ConversionError
+from edgesdk_converters.contract import OutputFacts
+from edgesdk_converters.frontends.api import SourceModel
+from edgesdk_converters.graph.shapes import resolve_shapes
+from edgesdk_converters.graph.simplify import EQUAL_DB, random_feed
+from edgesdk_converters.guard.fidelity import snr_db
+from edgesdk_converters.progress import Progress
+from edgesdk_converters.spec import ModelSpec
+from edgesdk_converters.variants.api import Form
+
+Array = NDArray[Any]
+
+_HALF_SHARE = 0.75
+"""A source smaller than this share of its float32 form carries float16 weights already."""
+
+
+class TfliteFamily:
+    """A TFLite source, normalised and compared with what it was."""
+
+    format: Format = "tflite"
+
+    def __init__(self, source: SourceModel, spec: ModelSpec, progress: Progress, *, reduce_range: bool = False) -> None:
+        del reduce_range  # XNNPACK's kernels do not saturate
+        from edgesdk_converters.tflite import describe, normalize  # noqa: PLC0415 - flatbuffers and the quantizer are heavy
+
+        self._file, self._content = source.file, source.content
+        self._keep_float = frozenset(spec.float_nodes)
+        self.shapes: Mapping[str, tuple[int, ...]]
+        self.shapes, notes = resolve_shapes(source, spec)
+        self._inputs = tuple(tensor.name for tensor in source.inputs)
+        self._outputs = tuple(tensor.name for tensor in source.outputs)
+        self.quantized = describe(source.content, name=source.file).integer_share > 0.5
+        reference = self.source()
+        feed = random_feed([self.shapes[t.name] for t in source.inputs], [t.dtype for t in source.inputs])
+        expected = reference.run(feed)
+        self.outputs = tuple(
+            OutputFacts(name=name, shape=tuple(value.shape), dtype=np.dtype(value.dtype).name)
+            for name, value in zip(self._outputs, expected, strict=True)
+        )
+        self._model = source.content
+        if not self.quantized:
+            progress.say("flatbuffer normalised")
+            self._model = normalize(source.content, name=source.file)
+            got = self._session(self._model, (), ()).run(feed)
+            distance = min(snr_db(a, b) for a, b in zip(expected, got, strict=True))
+            if distance < EQUAL_DB:
+                raise ConversionError(
+                    f"{source.file}: its normalised form computes something else ({distance:.1f} dB, expected {EQUAL_DB:.0f} or "
+                    "more). Export the model again with a current TensorFlow."
+                )
+        self.notes = tuple(notes)
+        self.branches: Mapping[str, tuple[Branch, ...]] = {}
+        self.tools: Mapping[str, str] = {
+            name: version(name) for name in ("ai-edge-litert", "litert-quantizer", "numpy")
+        }
+
+    def source(self) -> Session:
+        """The source as it was found."""
+        return self._session(self._content, self._inputs, self._outputs)
+
+    def floats(self) -> list[Form]:
+        """What the source is (float32 or float16 weights), and the smaller float form."""
+        if self.quantized:
+            return [self._form(self._content, "int8", recipe="as it was")]
+        from edgesdk_converters.tflite import float16  # noqa: PLC0415 - only now needed
+
+        half = self._form(float16(self._model), "fp16", recipe="weights float16")
+        if len(self._content) < _HALF_SHARE * len(self._model):
+            return [half]
+        return [self._form(self._model, "fp32"), half]
+
+    def int8(
+        self, feeds: Sequence[Sequence[Array]], outputs: Sequence[OutputSpec], progress: Progress
+    ) -> Iterator[Form]:
+        """Static int8; then with the heads in float."""
+        from edgesdk_converters.tflite import head, int8  # noqa: PLC0415 - only now needed
+
+        del outputs
+        tried: set[frozenset[str]] = set()
+        heads = [head(self._model, index, convolutions=1) for index in range(len(self._outputs))]
+        deep = [head(self._model, index, convolutions=2) for index in range(len(self._outputs))]
+        for recipe, exclude in (
+            ("everything int8", self._keep_float),
+            ("heads float", self._keep_float.union(*heads)),
+            ("heads float, two convolutions deep", self._keep_float.union(*deep)),
+        ):
+            if exclude in tried:
+                continue
+            tried.add(exclude)
+            progress.say(f"int8: {recipe}")
+            yield self._form(
+                int8(self._model, feeds, float_outputs=exclude),
+                "int8",
+                recipe=f"static int8, per-channel: {recipe}",
+                nodes=tuple(sorted(exclude)),
+            )
+
+    def open(self, form: Form) -> Session:
+        """Load a form."""
+        return self._session(form.content, form.inputs, form.outputs)
+
+    def _form(self, content: bytes, precision: Precision, *, recipe: str = "", nodes: tuple[str, ...] = ()) -> Form:
+        from edgesdk_converters.tflite import describe  # noqa: PLC0415 - only now needed
+
+        found = describe(content, name=self._file)
+        return Form(
+            content=content,
+            precision=precision,
+            inputs=tuple(info.name for info in found.inputs),
+            outputs=tuple(info.name for info in found.outputs),
+            recipe=recipe,
+            float_nodes=nodes,
+        )
+
+    def _session(self, content: bytes, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Session:
+        from edgesdk.backends import get_backend  # noqa: PLC0415 - loads the entry points
+
+        file = ModelFile(
+            content=content,
+            format="tflite",
+            name=self._file,
+            sha256=hashlib.sha256(content).hexdigest(),
+            inputs=inputs,
+            outputs=outputs,
+        )
+        return get_backend("tflite").open(file, SessionOptions(threads=1))
