@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 APP = "demo"
+DEVICE = "demo-board"
 DEVICE_PROFILE = "raspberry-pi-4"
 
 Report = Callable[[str], None]
@@ -71,7 +72,7 @@ def app_yaml(prepared: Prepared, url: str, outbox: Path, *, fast: bool = False) 
         "sign": {"kind": "pan", "path": media["page"], "size_wh": [384, 288], "frames": 10, "rate": "1Hz", "zoom": 1.0},
         "speech": {"kind": "wav", "path": media["speech"], "rate": "16kHz", "block": "256ms"},
     }
-    lines = ["schema: edgesdk.app/1", f"name: {APP}", "models:"]
+    lines = ["schema: edgesdk.app/1", f"name: {APP}", f"device: {DEVICE}", "models:"]
     for stream, _, names in STREAMS:
         bundles = [str(prepared.models[name].bundle) for name in names]
         lines.append(f"  {stream}: " + _flow({"bundle": bundles[0]} if len(bundles) == 1 else {"bundles": bundles}))

@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edgesdk.demo.plan import APP, STREAMS, Prepared, app_yaml
+from edgesdk.demo.plan import APP, DEVICE, STREAMS, Prepared, app_yaml
 
-DEVICE = "demo-board"
+if TYPE_CHECKING:
+    from edgesdk.telemetry.collector import Received
+
 RESULTS = f"edgesdk/{DEVICE}/{APP}/+/results"
 SETTLE_S = 10.0
 """How long the subscriber may lag behind the last PUBACK."""
@@ -82,7 +84,7 @@ def _run(
     prepared: Prepared,
     folder: Path,
     url: str,
-    fast: bool,
+    fast: bool,  # noqa: FBT001 - private, called once
     on_update: Callable[[tuple[StreamView, ...]], None],
     on_note: Callable[[str], None],
 ) -> Outcome:
@@ -95,8 +97,9 @@ def _run(
         stale.unlink()
     config.write_text(app_yaml(prepared, url, outbox, fast=fast), encoding="utf-8")
     on_note(f"the app: {config}")
-    with Collector(url, RESULTS) as collector:
-        app = App.from_yaml(config, device=DEVICE)
+    ledger = Ledger()
+    with Collector(url, RESULTS, on_message=ledger.add) as collector:
+        app = App.from_yaml(config)
         ended: list[int] = []
         worker = threading.Thread(target=lambda: ended.append(app.run()), name="demo-app")
         begin = time.monotonic()
@@ -104,17 +107,16 @@ def _run(
         try:
             while worker.is_alive():
                 worker.join(0.1)
-                on_update(view(collector))
+                on_update(ledger.view())
         except KeyboardInterrupt:
             app.stop()
             worker.join()
             raise
         seconds = time.monotonic() - begin
-        published = app.stats().telemetry.accepted
-        deadline = time.monotonic() + SETTLE_S
-        while len(collector.ids) < published and time.monotonic() < deadline:
-            time.sleep(0.05)
-        views = view(collector)
+        telemetry = app.stats().telemetry
+        published = telemetry.accepted if telemetry else 0
+        collector.wait_for(lambda now: len(now.ids) >= published, SETTLE_S)
+        views = ledger.view()
         on_update(views)
         return Outcome(
             published=published,
@@ -125,20 +127,27 @@ def _run(
         )
 
 
-def view(collector: Any) -> tuple[StreamView, ...]:
-    """What the subscriber has seen, stream by stream."""
-    streams: dict[str, list[dict[str, Any]]] = {name: [] for name, _, _ in STREAMS}
-    for message in list(collector.messages):
-        payload = message.json
+class Ledger:
+    """What the subscriber has received, stream by stream."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ids: dict[str, set[str]] = {name: set() for name, _, _ in STREAMS}
+        self._last: dict[str, dict[str, Any]] = {}
+
+    def add(self, message: Received) -> None:
+        """Take one message; called on the subscriber's network thread."""
+        payload = message.json()
         if payload.get("schema", "").startswith("edgesdk.result/"):
-            streams.setdefault(payload["stream"], []).append(payload)
-    about = {name: words for name, words, _ in STREAMS}
-    return tuple(
-        StreamView(
-            stream=name,
-            about=about.get(name, ""),
-            received=len({payload["id"] for payload in payloads}),
-            last=payloads[-1] if payloads else None,
-        )
-        for name, payloads in streams.items()
-    )
+            with self._lock:
+                self._ids.setdefault(payload["stream"], set()).add(payload["id"])
+                self._last[payload["stream"]] = payload
+
+    def view(self) -> tuple[StreamView, ...]:
+        """The present state."""
+        about = {name: words for name, words, _ in STREAMS}
+        with self._lock:
+            return tuple(
+                StreamView(stream=name, about=about.get(name, ""), received=len(ids), last=self._last.get(name))
+                for name, ids in self._ids.items()
+            )

@@ -27,7 +27,8 @@ def _text(result: dict[str, Any]) -> str:
 
 
 def _speech(result: dict[str, Any]) -> str:
-    return f"speech in {100 * result['speech_fraction']:.0f} % of the chunks"
+    state = "speaking" if result["speaking"] else "silence"
+    return f"{state}, speech in {100 * result['speech_fraction']:.0f} % of the block"
 
 
 def _raw(result: dict[str, Any]) -> str:
