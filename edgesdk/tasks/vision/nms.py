@@ -1,4 +1,4 @@
-"""Non-maximum suppression. Loops run over kept clusters, never over candidates."""
+"""Non-maximum suppression."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from edgesdk.extras import import_extra
 Boxes = NDArray[np.float32]
 """(n, 4) xyxy."""
 
+MAX_WEIGHTED = 256
+"""Candidates of the weighted form at most, the best ones: it compares each with each. A face makes five to fifteen."""
 
-def iou(box: NDArray[Any], boxes: NDArray[Any]) -> NDArray[np.float32]:
-    """Intersection over union of one box (4,) with many (n, 4), xyxy; float32 (n,), 0 where the union is empty."""
-    size = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
+
+def iou_matrix(boxes: NDArray[Any]) -> NDArray[np.float32]:
+    """Intersection over union of every box with every other; float32 (n, n), 0 where the union is empty."""
+    size = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:]) - np.maximum(boxes[:, None, :2], boxes[None, :, :2])
     np.maximum(size, 0, out=size)
-    common = size[:, 0] * size[:, 1]
+    common = size[..., 0] * size[..., 1]
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    union = areas + (box[2] - box[0]) * (box[3] - box[1]) - common
-    ratio = np.zeros(len(boxes), np.float32)
+    union = areas[:, None] + areas[None, :] - common
+    ratio = np.zeros(common.shape, np.float32)
     np.divide(common, union, out=ratio, where=union > 0, casting="same_kind")
     return ratio
 
@@ -66,11 +69,10 @@ def suppress_per_class(
     cv2 = import_extra("cv2", extra="vision", purpose="non-maximum suppression")
     xywh = boxes.astype(np.float64)
     xywh[:, 2:] -= xywh[:, :2]
-    # -1 is below every score: OpenCV drops what is not above the threshold, ours has been applied.
-    if class_ids is None:
-        kept = cv2.dnn.NMSBoxes(xywh, scores, -1.0, iou_threshold)
-    else:
-        kept = cv2.dnn.NMSBoxesBatched(xywh, scores, class_ids.astype(np.int32), -1.0, iou_threshold)
+    classes = np.zeros(len(boxes), np.int32) if class_ids is None else class_ids.astype(np.int32)
+    # OpenCV drops what is not above its own threshold of 0; ours has been applied, so even a score of 0 may stay.
+    positive = np.maximum(scores, np.finfo(np.float32).tiny)
+    kept = cv2.dnn.NMSBoxesBatched(xywh, positive, classes, 0.0, iou_threshold)
     indices = np.asarray(kept, np.int64).reshape(-1)
     # The batched form goes class by class in older versions of OpenCV.
     return indices[np.argsort(-scores[indices], kind="stable")][:max_detections]
@@ -92,18 +94,20 @@ def suppress_weighted(
 
     Source: mediapipe/calculators/util/non_max_suppression_calculator.cc, WEIGHTED.
     """
-    order = np.argsort(-scores, kind="stable")
+    order = np.argsort(-scores, kind="stable")[:MAX_WEIGHTED]
+    rows, scores = rows[order], scores[order]
+    close = iou_matrix(rows[:, :4]) > iou_threshold
+    np.fill_diagonal(close, val=True)  # a box without area does not overlap even itself
+    left = np.ones(len(rows), bool)
     kept_rows: list[NDArray[np.float32]] = []
     kept_scores: list[np.float32] = []
-    while len(order) and len(kept_rows) < max_detections:
-        best = order[0]
-        overlaps = iou(rows[best, :4], rows[order, :4]) > iou_threshold
-        overlaps[0] = True  # a box without area does not overlap even itself
-        cluster = order[overlaps]
-        weights = scores[cluster]
-        kept_rows.append(weights @ rows[cluster] / weights.sum())
-        kept_scores.append(scores[best])
-        order = order[~overlaps]
+    for best in range(len(rows)):
+        if left[best] and len(kept_rows) < max_detections:
+            cluster = np.flatnonzero(close[best] & left)
+            weights = scores[cluster]
+            kept_rows.append(weights @ rows[cluster] / weights.sum())
+            kept_scores.append(scores[best])
+            left[cluster] = False
     if not kept_rows:
         return np.empty((0, rows.shape[1]), np.float32), np.empty(0, np.float32)
     return np.stack(kept_rows).astype(np.float32, copy=False), np.array(kept_scores, np.float32)
