@@ -106,11 +106,13 @@ def test_drop_oldest__stays_within_the_bound_and_tells_the_gap(
 def test_drop_newest__keeps_what_was_accepted_and_refuses_a_durable_one(make_outbox: MakeOutbox, kit: Any) -> None:
     outbox = make_outbox(max_size_bytes=MIB, when_full="drop_newest")
     outbox.start()
-    with pytest.raises(
-        OutboxFullError, match=r"is full and rule drop_newest refused this result. Raise outbox.max_size"
-    ):
+
+    def fill() -> None:
         for i in range(300):
             outbox.put(kit.entry(value=i, size=10_000), durable=True)
+
+    with pytest.raises(OutboxFullError, match=r"full and rule drop_newest refused this result. Raise outbox.max_size"):
+        fill()
     kept = outbox.accepted
     for i in range(10):
         outbox.put(kit.entry(value=i, size=10_000))
