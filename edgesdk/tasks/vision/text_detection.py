@@ -19,12 +19,13 @@ Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class TextDetectionOptions(TaskOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options of task `text-detection`; the defaults are those of PP-OCRv4 as RapidOCR sets them."""
+    """Options of task `text-detection`; the defaults suit PP-OCRv4."""
 
     threshold: Probability = 0.3
     """Probability from which a pixel is text."""
-    box_threshold: Probability = 0.5
-    """Mean probability below which a region is dropped."""
+    box_threshold: Probability = 0.4
+    """Mean probability below which a region is dropped. RapidOCR's 0.5 loses two of seven lines of a photographed page that
+    0.4 finds (PP-OCRv4, 640x640), with one region more on five photographs without text."""
     unclip_ratio: Annotated[float, msgspec.Meta(gt=0, le=10)] = 1.6
     """How far regions grow: the network marks the core of a line only."""
     min_side: Annotated[float, msgspec.Meta(ge=0)] = 3.0
