@@ -51,6 +51,7 @@ class Chooser:
         bundle: Open.
         selection: Its candidates, in the profile's and the manifest's order.
         options: Makes session options.
+        accelerated: Names of backends that the profile lists for an accelerator: that one of them is not there is told.
         memory_bytes: The board's memory, where it is known; two models of more than a quarter of it together are not timed.
     """
 
@@ -58,6 +59,7 @@ class Chooser:
     selection: Selection
     options: Options
     memory_bytes: int | None
+    accelerated: frozenset[str]
     _reasons: list[str] = field(default_factory=list)
     _promise: str = ""
     _complete: bool = True
@@ -70,23 +72,37 @@ class Chooser:
             NoBackendError: No candidate could be opened; with the reason of each.
             BundleError: A model file is damaged or unsafe.
         """
-        self._reasons = [reason for reason in self.selection.rejected if _matters(reason, self.bundle)]
+        self._reasons = [reason for reason in self.selection.rejected if self._matters(reason)]
         choices = self.selection.choices
         if len(choices) == 1:
             return self._finish(self._try_open(choices[0]))
         file = self._file()
         known = recall(file)
-        for choice in choices:
-            if known is not None and (choice.variant.id, choice.backend.name) == (known.variant, known.backend):
-                running = self._try_open(choice)
-                if running is not None:
-                    self._promise = known.promise
-                    return self._finish(running)
+        if known is not None and 0 <= known.choice < len(choices):
+            running = self._try_open(choices[known.choice])
+            if running is not None:
+                self._promise = known.promise
+                return self._finish(running)
         winner = self._finish(self._contest())
         if self._complete:
-            chosen = winner.choice
-            remember(file, Winner(variant=chosen.variant.id, backend=chosen.backend.name, promise=self._promise))
+            chosen, at = winner.choice, next(at for at, one in enumerate(choices) if one is winner.choice)
+            facts = {"variant": chosen.variant.id, "backend": chosen.backend.name, "promise": self._promise}
+            remember(file, Winner(choice=at, **facts))
         return winner
+
+    def _matters(self, reason: str) -> bool:
+        """Whether a rejected candidate is news, and no format that this bundle never had."""
+        name = reason.partition(":")[0]
+        if " on " in name:  # a variant that the profile or another target rules out
+            return False
+        if name not in registry.plugins(registry.BACKENDS):
+            # A CPU runtime that nobody has installed is an option; an accelerator that idles is a downgrade.
+            return name in self.accelerated
+        try:
+            formats = get_backend(name).formats
+        except PluginError:
+            return True
+        return any(variant.format in formats for variant in self.bundle.manifest.variants)
 
     def _file(self) -> Path:
         files = self.bundle.manifest.files
@@ -197,17 +213,3 @@ class Chooser:
         if self._promise:
             notices.append(PromiseWarning(self._promise))
         return replace(running, notices=tuple(notices))
-
-
-def _matters(reason: str, bundle: Bundle) -> bool:
-    """Whether a rejected candidate is news: a backend that this bundle could have used, not a format it never had."""
-    name = reason.partition(":")[0]
-    if " on " in name:  # a variant that the profile or another target rules out
-        return False
-    if name not in registry.plugins(registry.BACKENDS):
-        return True
-    try:
-        formats = get_backend(name).formats
-    except PluginError:
-        return True
-    return any(variant.format in formats for variant in bundle.manifest.variants)

@@ -110,11 +110,12 @@ def _where(uri: str) -> str:
 
 def _load(path: Path) -> Array | dict[str, Array]:
     try:
-        loaded = np.load(path, allow_pickle=False)  # pickles run code
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            return {name: loaded[name] for name in loaded.files}
+        with path.open("rb") as file:  # numpy leaves a broken file open that it opened itself
+            loaded = np.load(file, allow_pickle=False)  # pickles run code
+            if isinstance(loaded, np.ndarray):
+                return loaded
+            with loaded:
+                return {name: loaded[name] for name in loaded.files}
     except FileNotFoundError as error:
         raise SourceError(f"{path}: no such file. Check the path (relative paths start at {Path.cwd()}).") from error
     except (ValueError, EOFError, zipfile.BadZipFile, KeyError, MemoryError) as error:

@@ -21,8 +21,12 @@ LOG = logging.getLogger(__name__)
 class Winner(msgspec.Struct, frozen=True, kw_only=True):
     """What the cache remembers of one bundle on this board."""
 
+    choice: int
+    """Index into the candidates, which the file's name covers."""
     variant: str
+    """For people who look into the cache."""
     backend: str
+    """Likewise; a board may list one backend twice, with other options."""
     promise: str = ""
     """Text of the warning about a promise that did not hold; told at every load."""
 

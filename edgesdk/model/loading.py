@@ -91,7 +91,11 @@ def _part(bundle: Bundle, board: DeviceProfile, *, backend: str, variant: str, t
         return session_options(board, size_bytes, threads=threads, graph_cache=graphs, extra=choice.options)
 
     running = Chooser(
-        bundle=bundle, selection=selection, options=options, memory_bytes=board.memory.size_bytes
+        bundle=bundle,
+        selection=selection,
+        options=options,
+        memory_bytes=board.memory.size_bytes,
+        accelerated=frozenset(entry.name for entry in board.backends if entry.accelerator is not None),
     ).choose()
     for notice in running.notices:
         warnings.warn(notice, stacklevel=3)
