@@ -80,7 +80,8 @@ class StreamConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     queue: Annotated[int, msgspec.Meta(ge=1, le=10_000)] | None = None
     """Places of the queue with block (8) and drop_oldest (50); latest has one."""
     deadline_s: Seconds | None = msgspec.field(name="deadline", default=None)
-    """From capture to result; a later result is counted as a miss, and published."""
+    """From capture to result; a later result is counted as a miss, and published. Sound is captured at the first
+    sample of its block, so that a deadline shorter than the block is always missed."""
     publish: PublishConfig = PublishConfig()
 
 

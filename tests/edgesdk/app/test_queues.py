@@ -37,7 +37,13 @@ def test_queue__live_policies__keep_the_newest_in_order_and_count_the_rest(
 
 def test_queue__block__waits_and_loses_nothing() -> None:
     queue: SampleQueue[int] = SampleQueue("block", 2)
-    producer = threading.Thread(target=lambda: [queue.put(n) for n in range(100)] and queue.close())
+
+    def produce() -> None:
+        for n in range(100):
+            queue.put(n)
+        queue.close()
+
+    producer = threading.Thread(target=produce)
     producer.start()
     assert [queue.get() for _ in range(100)] == list(range(100))
     producer.join()
