@@ -185,8 +185,9 @@ def _cores(reader: _Reader, processors: list[dict[str, str]]) -> tuple[CoreGroup
 
 
 def _core_name(block: dict[str, str]) -> str:
-    if "CPU part" in block:
-        implementer, part = (int(block.get(key, "0"), 16) for key in ("CPU implementer", "CPU part"))
+    numbers = [re.fullmatch(r"0x[0-9a-f]{1,4}", block.get(key, "")) for key in ("CPU implementer", "CPU part")]
+    if all(numbers):
+        implementer, part = (int(found.group(), 16) for found in numbers if found)
         return CORES.get((implementer, part), f"implementer 0x{implementer:02x} part 0x{part:03x}")
     return block.get("model name", "unknown").strip()
 
@@ -261,11 +262,14 @@ def _installed_here(reader: _Reader) -> tuple[str, str, dict[str, str]]:
 
 def _installed_there(reader: _Reader) -> tuple[str, str, dict[str, str]]:
     """The same of a recorded tree: Debian's package list, the link of /usr/bin/python3, folders of packages."""
-    python = ""
     try:
-        python = os.readlink(reader.root / "usr/bin/python3").rpartition("python")[2]  # noqa: PTH115 - the link's text
+        link = os.readlink(reader.root / "usr/bin/python3")  # noqa: PTH115 - the link's text, not where it leads
     except OSError:
-        reader.unknown.append("Python: no /usr/bin/python3 in this tree")
+        link = ""
+    named = re.search(r"python(\d+\.\d+)$", link)
+    python = named.group(1) if named else ""
+    if not python:
+        reader.unknown.append("Python: no /usr/bin/python3 in this tree that links to a version")
     status = reader.text("var/lib/dpkg/status") or ""
     match = re.search(r"^Package: libc6\n(?:.+\n)*?Version: (?:\d+:)?(\d+\.\d+)", status, re.MULTILINE)
     if match is None:

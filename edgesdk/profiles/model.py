@@ -58,8 +58,6 @@ class Recognise(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Beginnings of /proc/device-tree/model, any of them."""
     pci: tuple[str, ...] = ()
     """PCI `vendor:device` numbers in hex; all of them have to be there."""
-    architecture: Architecture | None = None
-    """For the generic profiles: the fallback for this instruction set."""
 
 
 class Soc(_Group, frozen=True, kw_only=True):

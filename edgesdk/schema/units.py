@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,2})?"
-_TEXT = re.compile(rf"\s*([+-]?{_NUMBER})\s*(\S*)\s*", re.ASCII)
+_TEXT = re.compile(rf"\s*([+-]?{_NUMBER})\s*((?![0-9.])\S*)\s*", re.ASCII)
 _LONGEST = 64
 """Characters of a quantity; nobody writes longer ones, and Decimal is slow on very long ones."""
 
