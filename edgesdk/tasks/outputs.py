@@ -16,6 +16,9 @@ Array = NDArray[Any]
 LOGIT_LIMIT = 80.0
 """exp(80) is the last round number that float32 holds; MediaPipe's limit of 100 overflows."""
 
+LARGEST_COORDINATE = 1e6
+"""Model pixels: what lies further out (or is NaN) is no box but the output of a broken model, and would overflow later."""
+
 
 def check_outputs(contract: Contract, outputs: Sequence[Array]) -> None:
     """Compare what a session returned with the contract.

@@ -26,7 +26,9 @@ FACE_KEYPOINTS = ("right_eye", "left_eye", "nose_tip", "mouth", "right_ear", "le
 
 
 def check_array(owner: str, name: str, array: Array, *, dtype: type[np.generic], shape: tuple[int | None, ...]) -> None:
-    """Refuse an array of another dtype or shape; None in ``shape`` is any length.
+    """Refuse an array of another dtype or shape (None in ``shape`` is any length), or with NaN or infinity in it.
+
+    JSON has no NaN: a payload with one would be refused by every consumer.
 
     Raises:
         TaskError: Names the result, the field, what was got and what was expected.
@@ -39,6 +41,21 @@ def check_array(owner: str, name: str, array: Array, *, dtype: type[np.generic],
         raise TaskError(
             f"{owner}.{name} is {array.dtype} {array.shape}, expected {np.dtype(dtype)} ({wanted}). "
             "Cast and reshape it where it is decoded."
+        )
+    if array.dtype.kind == "f":
+        check_finite(owner, name, array)
+
+
+def check_finite(owner: str, name: str, values: Array | float) -> None:
+    """Refuse NaN and infinity.
+
+    Raises:
+        TaskError: Names the result and the field.
+    """
+    if not np.isfinite(values).all():
+        raise TaskError(
+            f"{owner}.{name} holds NaN or infinity: the model's outputs are broken. Compare the variant with its source "
+            "(edgesdk convert does), or run a variant of higher precision."
         )
 
 

@@ -172,6 +172,42 @@ def test_task__constant_outputs_give_a_plain_result(name: str, fill: float) -> N
     assert json.loads(json.dumps(listed, allow_nan=False)) == listed
 
 
+NOT_YET_GUARDED = {"text-direction", "text-recognition", "voice-activity"}
+"""Their scores still pass NaN on; each leaves this list when its result type checks them."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.xfail(strict=False, reason="its scores pass NaN on"))
+        if name in NOT_YET_GUARDED
+        else name
+        for name in sorted(registry.plugins(registry.TASKS))
+    ],
+)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, 1e20], ids=str)
+def test_task__wild_outputs_give_valid_json_or_a_task_error(name: str, value: float) -> None:
+    """What a model that was quantized to death returns: no crash, no warning, no NaN in a payload."""
+    contract, sample = EXAMPLES[name]
+    random = np.random.default_rng(0)
+
+    def run(_: Sequence[Any]) -> list[Any]:
+        outputs = []
+        for spec in contract.outputs:
+            output = random.normal(0, 30, spec.shape).astype(spec.dtype)
+            output[random.random(spec.shape) < 0.2] = value
+            outputs.append(output)
+        return outputs
+
+    task = make_task(contract)
+    for _ in range(3):
+        try:
+            result = task(run, sample)
+        except TaskError:
+            continue
+        json.dumps(result.to_json(), allow_nan=False)
+
+
 @tasks
 def test_task__feeds_are_copies_in_the_contracts_shapes(name: str) -> None:
     contract, sample = EXAMPLES[name]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.tasks.options import TaskOptions
-from edgesdk.tasks.outputs import logit, sigmoid
+from edgesdk.tasks.outputs import LARGEST_COORDINATE, logit, sigmoid
 from edgesdk.tasks.results import Faces
 from edgesdk.tasks.vision.anchors import ANCHORS_PER_LAYER, STRIDES, ssd_anchors
 from edgesdk.tasks.vision.base import PictureTask
@@ -81,17 +81,20 @@ class FaceDetection(PictureTask[FaceDetectionOptions, Faces]):
         """Boxes and keypoints of the anchors above the threshold, suppressed, in picture pixels."""
         logits = outputs[self._logits].reshape(-1)
         candidates = np.flatnonzero(logits >= self._threshold)
+        values = outputs[self._boxes][0, candidates]
+        plausible = np.abs(values).max(axis=1) < LARGEST_COORDINATE
+        candidates = candidates[plausible]
         if not len(candidates):
             return Faces.empty(placement.picture_size_wh)
         # (k, 8, 2): centre, size, six keypoints; all but the size are relative to the anchor.
-        points = outputs[self._boxes][0, candidates].reshape(-1, VALUES // 2, 2)
+        points = values[plausible].reshape(-1, VALUES // 2, 2)
         anchors = self._anchors[candidates]
         half = points[:, 1] / 2
         centre = points[:, 0] + anchors
         rows = np.concatenate(
             [centre - half, centre + half, (points[:, 2:] + anchors[:, None]).reshape(-1, VALUES - 4)], axis=1
         )
-        valid = np.all(half > 0, axis=1) & np.isfinite(rows).all(axis=1)
+        valid = np.all(half > 0, axis=1)
         rows, scores = rows[valid], sigmoid(logits[candidates[valid]])
         options = self.options
         if options.suppression == "weighted":

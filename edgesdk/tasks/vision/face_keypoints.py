@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgesdk.errors import TaskError
 from edgesdk.samples import Picture
 from edgesdk.tasks.options import TaskOptions
-from edgesdk.tasks.outputs import sigmoid
+from edgesdk.tasks.outputs import LARGEST_COORDINATE, sigmoid
 from edgesdk.tasks.results import FaceKeypoints
 from edgesdk.tasks.vision.base import PictureTask
 from edgesdk.tasks.vision.placement import Placement, Region
@@ -79,9 +79,10 @@ class FaceKeypointsTask(PictureTask[FaceKeypointsOptions, FaceKeypoints]):
         if self._presence is not None:
             score = float(sigmoid(outputs[self._presence]).reshape(-1)[0])
         points = np.concatenate([outputs[index].reshape(-1, 3) for index in self._points])
-        if not (np.isfinite(points).all() and np.isfinite(score)):
+        # "not <" rather than ">=": a comparison with NaN is false.
+        if not np.abs(points).max() < LARGEST_COORDINATE or not np.isfinite(score):
             raise TaskError(
-                f"task {self.contract.task!r}: the outputs hold NaN or infinity. "
+                f"task {self.contract.task!r}: the outputs hold NaN, infinity or points far outside any picture. "
                 "Compare the variant with its source (edgesdk convert does), or run a variant of higher precision."
             )
         if score < self.options.score_threshold:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edgesdk.errors import AssumptionWarning
 from edgesdk.extras import import_extra
 from edgesdk.tasks.options import TaskOptions
+from edgesdk.tasks.outputs import LARGEST_COORDINATE
 from edgesdk.tasks.results import Detections
 from edgesdk.tasks.vision.base import PictureTask
 from edgesdk.tasks.vision.labels import check_labels, names_of
@@ -70,6 +71,12 @@ class ObjectDetection(PictureTask[DetectionOptions, Detections]):
                 f"{BOX + 1 + len(labels)} = 4 + objectness + {len(labels)} labels is an export of YOLOv5 or earlier: "
                 "use a YOLOv8 or YOLO11 export, or task 'raw'.",
             )
+        elif labels and last == 6:
+            raise self.refuse(
+                expected,
+                "(1, n, 6) is an export with suppression in the graph (nms=True, YOLOv10, YOLO26): "
+                "export again with nms=False and end2end=False.",
+            )
         else:
             self._transposed = last < first
         classes = (last if self._transposed else first) - BOX
@@ -93,9 +100,8 @@ class ObjectDetection(PictureTask[DetectionOptions, Detections]):
             best = np.argpartition(-scores[candidates], MAX_CANDIDATES)[:MAX_CANDIDATES]
             candidates = candidates[np.sort(best)]
         boxes = rows[:BOX, candidates].T  # (k, 4) cxcywh
-        finite = np.isfinite(boxes).all(axis=1)
-        if not finite.all():
-            candidates, boxes = candidates[finite], boxes[finite]
+        plausible = np.abs(boxes).max(axis=1) < LARGEST_COORDINATE
+        candidates, boxes = candidates[plausible], boxes[plausible]
         if not len(candidates):
             return Detections.empty(placement.picture_size_wh)
         self._check_unit(boxes)

@@ -89,6 +89,12 @@ def test_detections__wrong_fields_are_refused(change: dict[str, Any], message: s
         _detections(**change)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_detections__nan_never_reaches_a_payload(value: float) -> None:
+    with pytest.raises(TaskError, match=r"Detections\.scores holds NaN or infinity.*Compare the variant"):
+        _detections(scores=np.array([0.9, value], np.float32))
+
+
 def test_face_keypoints__score_is_a_probability() -> None:
     with pytest.raises(TaskError, match=r"score is 3\.5, expected 0\.\.1\. Apply the sigmoid"):
         FaceKeypoints.empty(SIZE, 3.5)

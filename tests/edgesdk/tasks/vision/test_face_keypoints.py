@@ -88,7 +88,7 @@ def test_face_keypoints__wrong_roi_is_refused(roi: list[float], message: str) ->
 
 def test_face_keypoints__nan_is_an_error() -> None:
     points: list[NDArray[np.float32]] = [np.full(FACE[0], np.nan, np.float32), np.ones(FACE[1], np.float32)]
-    with pytest.raises(TaskError, match="hold NaN or infinity"):
+    with pytest.raises(TaskError, match="hold NaN, infinity or points far outside"):
         FaceKeypointsTask(_contract(FACE))(lambda _: points, Picture(pixels=np.zeros((9, 9, 3), np.uint8)))
 
 

@@ -114,11 +114,12 @@ def test_detection__normalised_boxes_read_as_pixels_are_noticed_once() -> None:
     ("shape", "labels", "message"),
     [
         ((1, 8, COUNT), LABELS, "use a YOLOv8 or YOLO11 export"),
+        ((1, 300, 6), LABELS, r"suppression in the graph .*export again with nms=False"),
         ((1, 84, 8400), LABELS, "shorter than the model's classes: 3 labels, 80 classes"),
         ((1, 4, COUNT), (), r"expected one output \(1, 4 \+ classes, n\)"),
         ((7, COUNT), LABELS, r"outputs are output0 \(7, 84\); expected one output \(1, 7 = 4 \+ 3 labels, n\)"),
     ],
-    ids=["objectness", "labels", "no classes", "two axes"],
+    ids=["objectness", "suppression", "labels", "no classes", "two axes"],
 )
 def test_detection__shapes_that_do_not_fit_are_refused(
     shape: tuple[int, ...], labels: tuple[str, ...], message: str
