@@ -14,7 +14,7 @@ from typing import TextIO
 
 import edgesdk
 from edgesdk import registry
-from edgesdk.errors import EdgeSdkError
+from edgesdk.errors import EdgeSdkError, PluginError
 
 CONVERTER_COMMANDS = ("convert", "models")
 CONVERTERS_PIP_LINE = "pip install edgesdk-converters   (in a checkout: pip install -e ./converters)"
@@ -76,8 +76,11 @@ def _overview() -> str:
     known = registry.plugins(registry.COMMANDS)
     lines = ["usage: edgesdk COMMAND ...", "", "commands:"]
     for name in sorted(known):
-        command: Command = registry.load_plugin(registry.COMMANDS, name)
-        lines.append(f"  {name:10} {command.help}")
+        try:
+            command: Command = registry.load_plugin(registry.COMMANDS, name)
+            lines.append(f"  {name:10} {command.help}")
+        except PluginError as error:  # one broken distribution must not hide the other commands
+            lines.append(f"  {name:10} broken: {error}")
     missing = [name for name in CONVERTER_COMMANDS if name not in known]
     lines += [f"  {name:10} not installed: {CONVERTERS_PIP_LINE}" for name in missing]
     lines += ["", "edgesdk COMMAND --help tells more; EDGESDK_DEBUG=1 shows tracebacks."]
