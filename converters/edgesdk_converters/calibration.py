@@ -197,8 +197,8 @@ class _Reader:
         suffix = file.suffix.lower()
         if suffix in ARRAYS:
             return self._arrays(file)
-        from edgesdk.sources.reading import read_picture, read_wav  # noqa: PLC0415 - arrays need none of it
-        from edgesdk.tasks import make_task  # noqa: PLC0415 - arrays need none of it
+        from edgesdk.sources.reading import read_picture, read_wav
+        from edgesdk.tasks import make_task
 
         if self._task is None:
             self._task = make_task(self._contract)
@@ -270,7 +270,7 @@ class _Reader:
 def rest(spec: InputSpec) -> Array:
     """Zeros for a state, the value of a constant."""
     if isinstance(spec.source, ConstantInput):
-        from edgesdk.tasks.inputs import constant  # noqa: PLC0415 - keeps this module free of the tasks
+        from edgesdk.tasks.inputs import constant
 
         return constant(spec)
     return np.zeros(spec.shape, np.dtype(spec.dtype))

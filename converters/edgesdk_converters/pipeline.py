@@ -155,10 +155,10 @@ def open_family(model: SourceModel, spec: ModelSpec, profile: DeviceProfile, pro
         {"avx512_vnni", "avx_vnni"} & set(cluster.features) for cluster in profile.cpu.clusters
     )
     if model.format == "tflite":
-        from edgesdk_converters.variants.tflite import TfliteFamily  # noqa: PLC0415 - only for TFLite models
+        from edgesdk_converters.variants.tflite import TfliteFamily
 
         return TfliteFamily(model, spec, progress)
-    from edgesdk_converters.variants.onnx import OnnxFamily  # noqa: PLC0415 - only for ONNX models
+    from edgesdk_converters.variants.onnx import OnnxFamily
 
     return OnnxFamily(model, spec, progress, reduce_range=reduce_range)
 

@@ -47,7 +47,7 @@ class Lines:
 
     def say(self, text: str) -> None:
         """One line."""
-        print(f"  {text}", file=self._stream, flush=True)  # noqa: T201 - this is the place that prints progress
+        print(f"  {text}", file=self._stream, flush=True)
 
     @contextlib.contextmanager
     def bar(self, text: str, total: int) -> Iterator[Bar]:

@@ -64,7 +64,7 @@ def read_spec(path: Path) -> ModelSpec:
     spec = read_yaml(path, ModelSpec)
     if spec.labels_file is None:
         return spec
-    from edgesdk.errors import ConfigError  # noqa: PLC0415 - only for this message
+    from edgesdk.errors import ConfigError
 
     if spec.labels:
         raise ConfigError([f"{path}: labels and labels_file are both given. Keep one of them."])

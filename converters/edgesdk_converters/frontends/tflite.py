@@ -29,7 +29,7 @@ class TfliteFrontend:
     def read(self, source: str | Path, spec: ModelSpec, *, state_dict: Path | None = None) -> SourceModel:
         """Read and check the file."""
         del spec, state_dict
-        from edgesdk_converters.tflite.inspect import describe  # noqa: PLC0415 - only for TFLite files
+        from edgesdk_converters.tflite.inspect import describe
 
         path = Path(source)
         content, digest = read_bytes(path)

@@ -85,7 +85,7 @@ def random_feed(shapes: Sequence[tuple[int, ...]], dtypes: Sequence[str]) -> lis
 
 
 def _slim(model: onnx.ModelProto) -> onnx.ModelProto:
-    import onnxslim  # noqa: PLC0415 - slow to import; only conversions need it
+    import onnxslim
 
     logger = logging.getLogger("onnxslim")
     level = logger.level

@@ -97,5 +97,5 @@ def shape_of(value: Any) -> tuple[int | str | None, ...]:
 
 
 def dtype_of(value: Any) -> str:
-    """numpy name of a graph input's or output's element type."""
+    """Numpy name of a graph input's or output's element type."""
     return str(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)).name)

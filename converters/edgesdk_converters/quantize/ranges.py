@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from edgesdk_converters.runner import OnnxRunner
+from edgesdk_converters.runner import WORKERS, OnnxRunner
 
 Array = NDArray[Any]
 Method = Literal["minmax", "mse"]
@@ -41,7 +41,7 @@ class Observer:
             for name in self._names
             if name not in already
         )
-        self._runner = OnnxRunner(watched, wanted=self._names)
+        self._runner = OnnxRunner(watched, wanted=self._names, threads=WORKERS)
         self._minmax: dict[str, Range] | None = None
         self._mse: dict[str, Range] | None = None
 

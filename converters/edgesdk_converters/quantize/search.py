@@ -8,6 +8,7 @@ The search looks at calibration samples only. What it proposes is judged on the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,13 +22,15 @@ from edgesdk_converters.guard.fidelity import AGREEMENT_LIMIT, SNR_LIMIT_DB, Fid
 from edgesdk_converters.progress import Progress
 from edgesdk_converters.quantize.ranges import Method
 from edgesdk_converters.quantize.static import Quantizer
-from edgesdk_converters.runner import OnnxRunner
+from edgesdk_converters.runner import WORKERS, OnnxRunner
 
 Array = NDArray[Any]
 
-TUNE_FEEDS = 24
-"""Calibration inferences that a proposal is checked on before it goes to the guard."""
-SOLO_FEEDS = 6
+MIN_FEEDS, MAX_FEEDS = 12, 64
+"""Calibration inferences that a proposal is checked on before it goes to the guard; more for class vectors."""
+VOTES = 480
+"""Class decisions that make an agreement near 0.98 mean something: one is 0.002."""
+SOLO_FEEDS = 4
 """Inferences per node when each is quantized alone to see what it costs."""
 AGREEMENT_PER_DB = 0.002
 """Makes the two limits comparable: what one dB was worth on PP-OCR's recognizer near its limit."""
@@ -65,7 +68,7 @@ def search(
         keep_float: Nodes that the spec keeps in float.
         progress: Where to say what is being done.
     """
-    tuner = _Tuner(float_model, outputs, _spread(feeds, TUNE_FEEDS))
+    tuner = _Tuner(float_model, outputs, _spread(feeds, _enough(outputs)))
     heads = frozenset(last_of_heads(float_model, quantizer.candidates)) - keep_float
     best: tuple[float, Method] = (float("-inf"), "minmax")
     simple: list[tuple[str, frozenset[str], Method, bool]] = [
@@ -74,7 +77,7 @@ def search(
         ("channels equalized", keep_float, "minmax", True),
         ("channels equalized, least-error ranges", keep_float, "mse", True),
     ]
-    fallback: list[tuple[float, Proposal]] = []
+
     for recipe, exclude, method, balance in simple:
         if len(exclude) == len(quantizer.candidates) or (recipe == "heads float" and not heads):
             continue
@@ -82,7 +85,6 @@ def search(
         model = quantizer.quantize(exclude=exclude, method=method, balance=balance)
         margin = tuner.margin(model)
         proposal = Proposal(model=model, recipe=recipe, float_nodes=_ordered(quantizer, exclude))
-        fallback.append((margin, proposal))
         if balance and margin > best[0]:
             best = (margin, method)
         # The first one always goes to the guard: its figures are what the engineer would have got without help.
@@ -108,22 +110,20 @@ def _exclusions(
     with progress.bar("int8: what each node costs", len(names)) as bar:
         for name in names:
             alone = frozenset(quantizer.candidates) - {name}
-            cost[name] = solo.error(quantizer.quantize(exclude=alone, method=method, balance=True))
+            cost[name] = solo.error(quantizer.quantize(exclude=alone, method=method, balance=True, half=False))
             bar.advance()
     order = sorted(names, key=lambda name: (-cost[name] / (sizes[name] + _BYTE_OFFSET), name))
-    step = max(1, len(order) // 24)
     reached, proposed = 0.0, 0
-    for count in range(step, len(order) // 2 + 1, step):
+    for count in _growing(len(order) // 2):
         exclude = keep_float | frozenset(order[:count])
-        model = quantizer.quantize(exclude=exclude, method=method, balance=True)
-        margin = tuner.margin(model)
+        margin = tuner.margin(quantizer.quantize(exclude=exclude, method=method, balance=True, half=False))
         if margin < reached:
             continue
         # Each further proposal must promise more than the one that the held-out samples refused.
         reached = margin + 0.25
         proposed += 1
         yield Proposal(
-            model=model,
+            model=quantizer.quantize(exclude=exclude, method=method, balance=True),
             recipe=f"channels equalized, {'least-error ranges, ' if method == 'mse' else ''}{count} nodes float",
             float_nodes=_ordered(quantizer, exclude),
         )
@@ -155,19 +155,19 @@ class _Tuner:
     def __init__(
         self, float_model: onnx.ModelProto, outputs: Sequence[OutputSpec], feeds: Sequence[Sequence[Array]]
     ) -> None:
-        runner = OnnxRunner(float_model)
+        runner = OnnxRunner(float_model, threads=WORKERS)
         self._feeds, self._outputs = feeds, outputs
         self._expected = [runner.run(feed) for feed in feeds]
 
     def figures(self, model: onnx.ModelProto) -> tuple[BranchFidelity, ...]:
-        runner = OnnxRunner(model)
+        runner = OnnxRunner(model, threads=WORKERS)
         meter = FidelityMeter(self._outputs)
         for feed, expected in zip(self._feeds, self._expected, strict=True):
             meter.add(expected, runner.run(feed))
         return meter.result()
 
     def margin(self, model: onnx.ModelProto) -> float:
-        """dB above the limit in the worst branch; negative is below."""
+        """DB above the limit in the worst branch; negative is below."""
         return min(_margin(figure) for figure in self.figures(model))
 
     def error(self, model: onnx.ModelProto) -> float:
@@ -179,6 +179,25 @@ def _margin(figure: BranchFidelity) -> float:
     if figure.top1_agreement is not None:
         return (figure.top1_agreement - AGREEMENT_LIMIT) / AGREEMENT_PER_DB
     return figure.snr_db - SNR_LIMIT_DB
+
+
+def _enough(outputs: Sequence[OutputSpec]) -> int:
+    """Inferences to check on: as many as give every class vector enough votes."""
+    needed = MIN_FEEDS
+    for output in outputs:
+        for branch in output.branches:
+            if branch.class_axis is not None:
+                votes = math.prod(output.shape) // output.shape[branch.class_axis]
+                needed = max(needed, -(-VOTES // max(votes, 1)))
+    return min(needed, MAX_FEEDS)
+
+
+def _growing(most: int) -> Iterator[int]:
+    """1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20 ...: each a quarter more."""
+    count = 1
+    while count <= most:
+        yield count
+        count = max(count + 1, round(count * 1.25))
 
 
 def _spread(feeds: Sequence[Sequence[Array]], most: int) -> list[Sequence[Array]]:

@@ -13,7 +13,7 @@ from edgesdk.errors import CalibrationError, ConversionError
 from edgesdk_converters.quantize import equalize, qdq
 from edgesdk_converters.quantize.half import halve
 from edgesdk_converters.quantize.ranges import Method, Observer
-from edgesdk_converters.runner import OnnxRunner
+from edgesdk_converters.runner import WORKERS, OnnxRunner
 
 Array = NDArray[Any]
 Feeds = Sequence[Sequence[Array]]
@@ -61,7 +61,12 @@ class Quantizer:
         self._observers: dict[bool, Observer] = {}
 
     def quantize(
-        self, *, exclude: frozenset[str] = frozenset(), method: Method = "minmax", balance: bool = False
+        self,
+        *,
+        exclude: frozenset[str] = frozenset(),
+        method: Method = "minmax",
+        balance: bool = False,
+        half: bool = True,
     ) -> onnx.ModelProto:
         """A quantized copy; the weights of nodes that stay float are stored as float16.
 
@@ -69,12 +74,14 @@ class Quantizer:
             exclude: Nodes that stay float.
             method: How ranges are chosen.
             balance: Equalize channels first.
+            half: Whether to store what stays float as float16; a search that tries many copies saves the time.
         """
         base = self._base(balance)
         if balance not in self._observers:
             self._observers[balance] = Observer(base, self._calibration, qdq.activations(base))
         ranges = self._observers[balance].ranges(method)
-        return halve(qdq.insert(base, ranges, exclude=exclude, reduce_range=self._reduce_range))
+        quantized = qdq.insert(base, ranges, exclude=exclude, reduce_range=self._reduce_range)
+        return halve(quantized) if half else quantized
 
     def weight_bytes(self) -> dict[str, int]:
         """Elements of each candidate's weights, which is their size in int8."""
@@ -102,7 +109,7 @@ def channel_maxima(model: onnx.ModelProto, calibration: Feeds) -> Mapping[str, N
     watched.graph.output.extend(
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names if name not in there
     )
-    runner = OnnxRunner(watched, wanted=names)
+    runner = OnnxRunner(watched, wanted=names, threads=WORKERS)
     maxima: dict[str, NDArray[np.float64]] = {}
     for feed in calibration:
         for name, value in zip(names, runner.run_wanted(feed), strict=True):

@@ -93,7 +93,7 @@ class OnnxFamily:
     def _check_names(self, quantizer: Quantizer) -> None:
         unknown = sorted(self._keep_float - set(quantizer.candidates))
         if unknown:
-            from edgesdk.errors import ConversionError  # noqa: PLC0415 - only for this message
+            from edgesdk.errors import ConversionError
 
             raise ConversionError(
                 f"{self._file}: the spec's float_nodes name {', '.join(map(repr, unknown))}, which cannot be quantized anyway or do "

@@ -17,7 +17,7 @@ from edgesdk_converters.contract import OutputFacts
 from edgesdk_converters.frontends.api import SourceModel
 from edgesdk_converters.graph.shapes import resolve_shapes
 from edgesdk_converters.graph.simplify import EQUAL_DB, random_feed
-from edgesdk_converters.guard.fidelity import snr_db
+from edgesdk_converters.guard.fidelity import FidelityMeter, snr_db
 from edgesdk_converters.progress import Progress
 from edgesdk_converters.spec import ModelSpec
 from edgesdk_converters.variants.api import Form
@@ -27,6 +27,9 @@ Array = NDArray[Any]
 _HALF_SHARE = 0.75
 """A source smaller than this share of its float32 form carries float16 weights already."""
 
+_TUNE_FEEDS = 24
+"""Calibration inferences that say which outputs need help."""
+
 
 class TfliteFamily:
     """A TFLite source, normalised and compared with what it was."""
@@ -35,7 +38,7 @@ class TfliteFamily:
 
     def __init__(self, source: SourceModel, spec: ModelSpec, progress: Progress, *, reduce_range: bool = False) -> None:
         del reduce_range  # XNNPACK's kernels do not saturate
-        from edgesdk_converters.tflite import describe, normalize  # noqa: PLC0415 - flatbuffers and the quantizer are heavy
+        from edgesdk_converters.tflite import describe, normalize
 
         self._file, self._content = source.file, source.content
         self._keep_float = frozenset(spec.float_nodes)
@@ -76,7 +79,7 @@ class TfliteFamily:
         """What the source is (float32 or float16 weights), and the smaller float form."""
         if self.quantized:
             return [self._form(self._content, "int8", recipe="as it was")]
-        from edgesdk_converters.tflite import float16  # noqa: PLC0415 - only now needed
+        from edgesdk_converters.tflite import float16
 
         half = self._form(float16(self._model), "fp16", recipe="weights float16")
         if len(self._content) < _HALF_SHARE * len(self._model):
@@ -86,35 +89,52 @@ class TfliteFamily:
     def int8(
         self, feeds: Sequence[Sequence[Array]], outputs: Sequence[OutputSpec], progress: Progress
     ) -> Iterator[Form]:
-        """Static int8; then with the heads in float."""
-        from edgesdk_converters.tflite import head, int8  # noqa: PLC0415 - only now needed
+        """Static int8; then with the last convolutions of those outputs in float that were too far off.
 
-        del outputs
-        tried: set[frozenset[str]] = set()
-        heads = [head(self._model, index, convolutions=1) for index in range(len(self._outputs))]
-        deep = [head(self._model, index, convolutions=2) for index in range(len(self._outputs))]
-        for recipe, exclude in (
-            ("everything int8", self._keep_float),
-            ("heads float", self._keep_float.union(*heads)),
-            ("heads float, two convolutions deep", self._keep_float.union(*deep)),
-        ):
-            if exclude in tried:
-                continue
-            tried.add(exclude)
-            progress.say(f"int8: {recipe}")
-            yield self._form(
-                int8(self._model, feeds, float_outputs=exclude),
-                "int8",
-                recipe=f"static int8, per-channel: {recipe}",
-                nodes=tuple(sorted(exclude)),
-            )
+        Which ones that are is found on calibration samples; the held-out ones only say yes or no.
+        """
+        from edgesdk_converters.tflite import float16, head, int8
+
+        progress.say("int8: everything int8")
+        quantized = int8(self._model, feeds, float_outputs=self._keep_float)
+        yield self._form(
+            quantized, "int8", recipe="static int8, per-channel: everything int8", nodes=self._names(self._keep_float)
+        )
+        wrong = self._wrong(quantized, feeds, outputs)
+        tried = {self._keep_float}
+        for depth in (1, 2, 3):
+            for indices in (wrong, list(range(len(self._outputs)))):
+                exclude = self._keep_float.union(*(head(self._model, index, convolutions=depth) for index in indices))
+                if exclude in tried:
+                    continue
+                tried.add(exclude)
+                recipe = f"last {depth} convolutions of {', '.join(self._outputs[index] for index in indices)} float"
+                progress.say(f"int8: {recipe}")
+                # What stays float is stored as float16, as in the ONNX variants.
+                content = float16(int8(self._model, feeds, float_outputs=exclude))
+                yield self._form(
+                    content, "int8", recipe=f"static int8, per-channel: {recipe}", nodes=self._names(exclude)
+                )
+
+    def _wrong(self, quantized: bytes, feeds: Sequence[Sequence[Array]], outputs: Sequence[OutputSpec]) -> list[int]:
+        """Indices of the outputs with a branch below its limit."""
+        meter = FidelityMeter(outputs)
+        source, mine = self.source(), self.open(self._form(quantized, "int8"))
+        for feed in feeds[:: max(1, -(-len(feeds) // _TUNE_FEEDS))]:
+            meter.add(source.run(feed), mine.run(feed))
+        below = {figure.output for figure in meter.result() if not figure.passed}
+        return [index for index, name in enumerate(self._outputs) if name in below]
+
+    @staticmethod
+    def _names(nodes: frozenset[str]) -> tuple[str, ...]:
+        return tuple(sorted(nodes))
 
     def open(self, form: Form) -> Session:
         """Load a form."""
         return self._session(form.content, form.inputs, form.outputs)
 
     def _form(self, content: bytes, precision: Precision, *, recipe: str = "", nodes: tuple[str, ...] = ()) -> Form:
-        from edgesdk_converters.tflite import describe  # noqa: PLC0415 - only now needed
+        from edgesdk_converters.tflite import describe
 
         found = describe(content, name=self._file)
         return Form(
@@ -127,7 +147,7 @@ class TfliteFamily:
         )
 
     def _session(self, content: bytes, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Session:
-        from edgesdk.backends import get_backend  # noqa: PLC0415 - loads the entry points
+        from edgesdk.backends import get_backend
 
         file = ModelFile(
             content=content,

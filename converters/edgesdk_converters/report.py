@@ -1,0 +1,86 @@
+"""The summary of a conversion, in plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgesdk.bundle.manifest import BranchFidelity, Measurement
+from edgesdk_converters.guard.fidelity import AGREEMENT_LIMIT, SNR_LIMIT_DB
+from edgesdk_converters.pipeline import Conversion
+
+_HEAD = ("variant", "size", "of source", "time", "of float", "fidelity per branch", "")
+
+
+def summary(conversion: Conversion) -> Iterator[str]:
+    """Lines for people: the table, refusals with reasons, what can be done."""
+    manifest = conversion.manifest
+    yield f"{conversion.bundle}: {manifest.name}, task {manifest.contract.task}, for {conversion.device}"
+    rows = [_HEAD, *(_row(measurement) for measurement in conversion.measurements.variants)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
+    for row in rows:
+        cells = (
+            cell.rjust(width) if 0 < at < 5 else cell.ljust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        yield "  " + "  ".join(cells).rstrip()
+    host = next((m.latency.host for m in conversion.measurements.variants if m.latency), None)
+    if host:
+        yield f"  time is CPU time per inference on one thread of this machine ({host}), not of {conversion.device}"
+    yield f"  limits: SNR {SNR_LIMIT_DB:.0f} dB in every branch, top-1 agreement {AGREEMENT_LIMIT} where it is a class vector"
+    for measurement in conversion.refused:
+        yield f"refused: {measurement.variant}"
+        yield from (f"  - {reason}" for reason in measurement.reasons)
+    yield from (f"not made: {failure}" for failure in conversion.failures)
+    if conversion.assumptions:
+        yield "assumed:"
+        yield from (f"  - {note}" for note in conversion.assumptions)
+    if not conversion.ok:
+        yield "Only float variants are in the bundle. What you can do:"
+        yield from (f"  - {line}" for line in advice(conversion))
+    elif conversion.allowed:
+        yield f"kept on request: {conversion.allowed}"
+
+
+def advice(conversion: Conversion) -> list[str]:
+    """What the engineer can do about a refusal."""
+    reasons = [reason for measurement in conversion.refused for reason in measurement.reasons]
+    lines = []
+    if any(reason.startswith("branch") for reason in reasons):
+        samples = conversion.manifest.provenance.calibration_samples or 0
+        if samples < 50:
+            lines.append(
+                f"calibrate with more inputs like those in the field: {samples} were used, 100 are a good number"
+            )
+        lines.append("name the nodes that must stay float in the spec: float_nodes: [NODE, ...]")
+        lines.append(
+            "check that the spec's pre-processing (colour, mean, std, fit) is the one the model was trained with"
+        )
+    if any(reason.startswith("slower") for reason in reasons):
+        lines.append("--optimize size, if the file's size matters more than the time")
+        lines.append("run the float variant: on this kind of CPU it is the faster one")
+    if not conversion.measurements.variants or not reasons:
+        lines.append(
+            "give typical inputs with --calibration, if the model has Conv, Gemm or MatMul with constant weights"
+        )
+    lines.append("--allow REASON, if you accept it; the reason goes into the manifest")
+    return lines
+
+
+def _row(measurement: Measurement) -> tuple[str, ...]:
+    latency = measurement.latency
+    return (
+        measurement.variant,
+        f"{measurement.size_bytes / 1000:,.0f} kB",
+        f"{measurement.size_bytes / max(measurement.source_size_bytes, 1):.2f}x",
+        f"{latency.cpu_ms:.3g} ms" if latency else "-",
+        f"{latency.ratio:.2f}x" if latency else "-",
+        ", ".join(_figure(figure) for figure in measurement.fidelity),
+        "kept" if measurement.kept else "REFUSED",
+    )
+
+
+def _figure(figure: BranchFidelity) -> str:
+    mark = "" if figure.passed else " (!)"
+    if figure.top1_agreement is not None:
+        return f"{figure.branch} {figure.top1_agreement:.1%} same class{mark}"
+    return f"{figure.branch} {'equal' if figure.snr_db >= 120 else f'{figure.snr_db:.1f} dB'}{mark}"
