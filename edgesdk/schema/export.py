@@ -9,7 +9,7 @@ from typing import Any, Literal, Union
 
 import msgspec
 
-from edgesdk.schema.types import Field, Shape, fields, is_struct, shape, tag_of
+from edgesdk.schema.types import Field, Shape, field_docs, fields, is_struct, shape, tag_of
 from edgesdk.schema.units import Unit
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -98,7 +98,8 @@ class _Export:
 
     def _struct(self, struct: Any) -> dict[str, Any]:
         known = fields(struct)
-        properties = {one.key: self._field(one) for one in known}
+        docs = field_docs(struct)
+        properties = {one.key: self._field(one, docs.get(one.attribute, "")) for one in known}
         required = [one.key for one in known if one.required]
         tag = tag_of(struct)
         if tag is not None:
@@ -112,10 +113,10 @@ class _Export:
             result["required"] = required
         return result
 
-    def _field(self, one: Field) -> dict[str, Any]:
+    def _field(self, one: Field, doc: str) -> dict[str, Any]:
         result = self.of(one.type)
-        if one.doc:
-            result["description"] = one.doc
+        if doc:
+            result["description"] = doc
         if type(one.default) in (bool, int, float, str) and not _has_unit(one.type):
             result["default"] = one.default
         return result

@@ -56,9 +56,9 @@ class Field:
     required: bool
     default: Any
     """:data:`msgspec.NODEFAULT` where there is none, or where a factory makes it."""
-    doc: str
 
 
+@cache
 def shape(type_: Any) -> Shape:
     """Take a type apart; aliases and nested Annotated are resolved."""
     unit: Unit | None = None
@@ -94,7 +94,6 @@ def tag_of(struct: Any) -> tuple[str, str | int] | None:
 @cache
 def fields(struct: Any) -> tuple[Field, ...]:
     """The fields of a Struct class, in order."""
-    docs = field_docs(struct)
     return tuple(
         Field(
             attribute=info.name,
@@ -102,7 +101,6 @@ def fields(struct: Any) -> tuple[Field, ...]:
             type=info.type,
             required=info.required,
             default=info.default,
-            doc=docs.get(info.name, ""),
         )
         for info in msgspec.structs.fields(struct)
     )
@@ -110,7 +108,10 @@ def fields(struct: Any) -> tuple[Field, ...]:
 
 @cache
 def field_docs(struct: Any) -> dict[str, str]:
-    """The docstrings that stand under the fields, inherited ones included; empty where no source is at hand."""
+    """The docstrings that stand under the fields, inherited ones included; empty where no source is at hand.
+
+    Parses the module's source: for the export, not for programs that start on a board.
+    """
     found: dict[str, str] = {}
     for base in reversed(struct.__mro__):
         if not is_struct(base) or base is msgspec.Struct:
