@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -270,3 +271,15 @@ def test_task__session_with_other_shapes_is_refused(name: str) -> None:
         pytest.skip("its backend checks the states; the probability is the first element of any shape")
     with pytest.raises(TaskError, match="shape"):
         make_task(contract)(lambda _: [np.zeros((2, 2), np.float32) for _ in contract.outputs], sample)
+
+
+@tasks
+def test_task__its_options_are_documented(name: str) -> None:
+    """Options are what people write into a model spec; docs/tasks.md is where they look them up."""
+    page = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text("utf-8")
+    options = getattr(type(make_task(EXAMPLES[name][0])), "Options", None)
+    if options is None:
+        pytest.skip("the task does not publish its options type")
+    missing = [field.encode_name for field in msgspec.structs.fields(options) if f"`{field.encode_name}`" not in page]
+    assert not missing, f"docs/tasks.md does not name: {', '.join(missing)}"
+    assert name in page

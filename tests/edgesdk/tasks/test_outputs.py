@@ -64,6 +64,8 @@ def test_constant__number_fills_and_wrong_size_is_refused() -> None:
 
     np.testing.assert_array_equal(constant(spec(16000)), [16000, 16000])
     np.testing.assert_array_equal(constant(spec([1, 2])), [1, 2])
+    scalar = InputSpec(name="sr", shape=(), dtype="int64", source=ConstantInput(value=16000))
+    assert (constant(scalar).shape, int(constant(scalar))) == ((), 16000)
     with pytest.raises(TaskError, match=r"'sr': value \[1, 2, 3\] does not fit int64 \(2,\).*Give one number"):
         constant(spec([1, 2, 3]))
 
