@@ -18,6 +18,7 @@ from edgesdk.telemetry.settings import parse_url
 from edgesdk.telemetry.topics import Topics, check_filter
 
 if TYPE_CHECKING:
+    from paho.mqtt.client import Client
     from typing_extensions import Self  # typing has it from Python 3.11 on
 
 
@@ -52,21 +53,29 @@ class Collector:
         url: ``mqtt://host[:port]``.
         topic_filter: For example ``edgesdk/#``.
         on_message: Called for each message, on the network thread.
+        session: Client id of a session that the broker keeps for an hour: it queues what arrives while we are away
+            (unless the broker loses it). Without one, messages that arrive while we are away are not seen.
 
     Raises:
         TelemetryError: The topic filter is wrong, or the broker does not let us subscribe in time (``start``).
     """
 
-    def __init__(self, url: str, topic_filter: str, *, on_message: Callable[[Received], None] | None = None) -> None:
-        import paho.mqtt.client as paho
-        from paho.mqtt.enums import CallbackAPIVersion
-
+    def __init__(
+        self,
+        url: str,
+        topic_filter: str,
+        *,
+        on_message: Callable[[Received], None] | None = None,
+        session: str | None = None,
+    ) -> None:
         self._endpoint = parse_url(url)
         if self._endpoint.tls:
             raise TelemetryError("collector: speaks plain mqtt:// only. Subscribe with mosquitto_sub --cafile instead.")
         self.url = url
         self.topic_filter = check_filter(topic_filter)
         self._on_received = on_message
+        self._keeps_session = session is not None
+        self._client_id = session or f"edgesdk-collector-{uuid.uuid4().hex[:12]}"
         self._arrived = threading.Condition()
         self._ready = threading.Event()
         self.messages: list[Received] = []
@@ -74,21 +83,35 @@ class Collector:
         self.ids: set[str] = set()
         """Distinct ids of results (gap records not counted)."""
         self._streams: dict[tuple[str, str], _Stream] = {}
-        self._client = paho.Client(
-            CallbackAPIVersion.VERSION2, f"edgesdk-collector-{uuid.uuid4().hex[:12]}", protocol=paho.MQTTv5
-        )
-        self._client.reconnect_delay_set(1, 2)
-        self._client.on_connect = self._connected
-        self._client.on_subscribe = self._subscribed
-        self._client.on_message = self._message
+        self._client: Client | None = None
 
     def start(self, timeout_s: float = 10.0) -> Collector:
-        """Connect and wait until the subscription stands."""
+        """Connect and wait until the subscription stands; again after ``close``, what arrived is kept."""
+        import paho.mqtt.client as paho
+        from paho.mqtt.enums import CallbackAPIVersion
+        from paho.mqtt.packettypes import PacketTypes
+        from paho.mqtt.properties import Properties
+
+        client = paho.Client(CallbackAPIVersion.VERSION2, self._client_id, protocol=paho.MQTTv5)
+        client.reconnect_delay_set(1, 2)
+        client.on_connect = self._connected
+        client.on_subscribe = self._subscribed
+        client.on_message = self._message
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho leaves it untyped
+        properties.SessionExpiryInterval = 3600 if self._keeps_session else 0
+        self._ready.clear()
         try:
-            self._client.connect(self._endpoint.host, self._endpoint.port, keepalive=15, clean_start=True)
+            client.connect(
+                self._endpoint.host,
+                self._endpoint.port,
+                keepalive=15,
+                clean_start=not self._keeps_session,
+                properties=properties,
+            )
         except OSError as error:
             raise TelemetryError(f"collector: broker {self.url} cannot be reached: {error}. Is it running?") from error
-        self._client.loop_start()
+        self._client = client
+        client.loop_start()
         if not self._ready.wait(timeout_s):
             self.close()
             raise TelemetryError(f"collector: broker {self.url} did not let us subscribe within {timeout_s:g} s.")
@@ -96,8 +119,10 @@ class Collector:
 
     def close(self) -> None:
         """Disconnect. Idempotent."""
-        self._client.disconnect()
-        self._client.loop_stop()
+        client, self._client = self._client, None
+        if client is not None:
+            client.disconnect()
+            client.loop_stop()
 
     def __enter__(self) -> Self:
         """Start."""
@@ -148,6 +173,8 @@ class Collector:
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho leaves it untyped
         properties.CorrelationData = correlation
         properties.ResponseTopic = topics.response(name)
+        if self._client is None:
+            raise TelemetryError("collector: is not started. Call start(), or use it in a with statement.")
         self._client.publish(topics.command(name), payload, qos=1, properties=properties)
         answers: list[Received] = []
 

@@ -36,6 +36,17 @@ class UnsupportedProtocolError(TransportError):
     """The broker does not speak MQTT 5."""
 
 
+class _TlsSocket(ssl.SSLSocket):
+    """Closes itself when the handshake fails: paho forgets the socket then."""
+
+    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - the standard library's signature
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
+
+
 class PahoTransport:
     """One MQTT connection.
 
@@ -87,6 +98,11 @@ class PahoTransport:
         except ssl.SSLError as error:
             raise TransportError(
                 f"{self._where}: TLS failed: {error.reason}. Is this the port for mqtts://?"
+            ) from error
+        except ConnectionResetError as error:
+            hint = "Is this the port for mqtts://?" if self._endpoint.tls else "Is it an MQTT broker?"
+            raise TransportError(
+                f"{self._where}: cannot be reached: it ended the connection at once. {hint}"
             ) from error
         except (OSError, ValueError) as error:
             raise TransportError(
@@ -154,6 +170,7 @@ class PahoTransport:
                     f"mqtt.ca_file: {settings.ca_file} is no readable PEM certificate: {error}. "
                     "Copy the broker's CA certificate to it."
                 ) from error
+            context.sslsocket_class = _TlsSocket
             client.tls_set_context(context)
 
     def _await(self, done: Any, deadline: float, what: str) -> None:
