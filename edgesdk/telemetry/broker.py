@@ -92,6 +92,7 @@ class EmbeddedBroker:
         """
         if self._process is not None:
             return self
+        self._check_port()  # otherwise somebody else's broker on this port would be taken for ours
         self._folder = tempfile.TemporaryDirectory(prefix="edgesdk-broker-")
         config = Path(self._folder.name) / "rumqttd.toml"
         config.write_text(
@@ -120,10 +121,20 @@ class EmbeddedBroker:
                         else f"does not listen after {START_TIMEOUT_S:g} s"
                     )
                     raise TelemetryError(
-                        f"embedded broker on port {self.port}: {why}. Is the port in use? Take another one, "
-                        "or name your own broker."
+                        f"embedded broker on port {self.port}: {why}. Take another port, or name your own broker."
                     ) from None
                 time.sleep(0.02)
+
+    def _check_port(self) -> None:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of an earlier run may linger
+            try:
+                probe.bind((self.host, self.port))
+            except OSError as error:
+                raise TelemetryError(
+                    f"embedded broker on port {self.port}: {error.strerror}. Take another port (0 finds a free one), "
+                    "or name your own broker."
+                ) from error
 
     def kill(self) -> None:
         """End the process at once, as a crash would; ``start`` brings it back on the same port, empty."""
