@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,9 @@ from edgesdk.tasks.text_results import Text
 Make = Callable[..., Path]
 MakeBoard = Callable[..., DeviceProfile]
 Fake = Callable[..., bytes]
+needs_opencv = pytest.mark.skipif(
+    importlib.util.find_spec("cv2") is None, reason="needs OpenCV: pip install 'edgesdk[vision]'"
+)
 X = np.array([[-1, 2, -3, 4]], np.float32)
 
 
@@ -93,6 +97,7 @@ def test_model__after_close(make_bundle: Make) -> None:
         model(X)
 
 
+@needs_opencv
 def test_model__picture_as_array_is_rgb(make_bundle: Make, make_board: MakeBoard, fake: Fake) -> None:
     path = make_bundle(
         models={"onnx-fp32": fake(op="copy", shape=(1, 3, 2, 2), out=(1, 3, 2, 2))},
@@ -185,6 +190,7 @@ def load_cascade(make_bundle: Make, board: DeviceProfile, fake: Fake) -> Model:
     return load(read, found, profile=board)
 
 
+@needs_opencv
 def test_load__several_bundles_make_a_cascade(make_bundle: Make, make_board: MakeBoard, fake: Fake) -> None:
     pixels = np.zeros((64, 64, 3), np.uint8)
     pixels[20:32, 8:56] = 255
@@ -200,6 +206,7 @@ def test_load__several_bundles_make_a_cascade(make_bundle: Make, make_board: Mak
         model.reset()
 
 
+@needs_opencv
 def test_load__bundles_that_make_no_cascade(make_bundle: Make, make_board: MakeBoard, fake: Fake) -> None:
     board = make_board("fake")
     raw = make_bundle("one", {"onnx-fp32": fake()})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+from typing import get_origin
 
 import pytest
 
@@ -31,9 +32,9 @@ def test_package__all_is_complete_and_documented(name: str) -> None:
 def test_package__classes_and_functions_have_docstrings(name: str) -> None:
     package = importlib.import_module(name)
     public = [getattr(package, item) for item in package.__all__]
-    bare = [
-        item.__name__ for item in public if (inspect.isclass(item) or inspect.isfunction(item)) and not item.__doc__
-    ]
+    # Python 3.10 calls the alias Callable[...] a class.
+    own = [item for item in public if get_origin(item) is None and (inspect.isclass(item) or inspect.isfunction(item))]
+    bare = [item.__name__ for item in own if not item.__doc__]
     assert not bare
 
 

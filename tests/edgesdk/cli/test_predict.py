@@ -38,8 +38,7 @@ def classifier(make_bundle: Make, fake: Fake) -> Path:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    import cv2
-
+    cv2 = pytest.importorskip("cv2", reason="pip install 'edgesdk[vision]'")
     folder = tmp_path / "photos"
     folder.mkdir()
     for name in ("b.png", "a.png"):
@@ -82,8 +81,7 @@ def test_predict__folder_of_pictures_in_order(
 def test_predict__annotate_one(
     classifier: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import cv2
-
+    cv2 = pytest.importorskip("cv2", reason="pip install 'edgesdk[vision]'")
     out = tmp_path / "out.jpg"
     assert main(["predict", str(classifier), str(photos / "a.png"), "--backend", "fake", "--annotate", str(out)]) == 0
     drawn = cv2.imread(str(out))
