@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 import platform
 import select
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -82,7 +82,7 @@ class App:
         self._stop_requests = 0
         self._ended: list[str] = []
         self._faults: list[str] = []
-        self._wake_read = self._wake_write = -1
+        self._wakers: tuple[socket.socket, socket.socket] | None = None
         self._ran = False
 
     @classmethod
@@ -111,8 +111,8 @@ class App:
         if self._ran:
             raise RuntimeError("this App has run already; make a new one with App.from_yaml")
         self._ran = True
-        self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_write, False)
+        self._wakers = socket.socketpair()
+        self._wakers[1].setblocking(False)
         previous = self._catch_signals()
         try:
             self._prepare()
@@ -125,9 +125,8 @@ class App:
             self._finish()
             for number, handler in previous.items():
                 signal.signal(number, handler)
-            os.close(self._wake_read)
-            wake, self._wake_write = self._wake_write, -1
-            os.close(wake)
+            for end in self._wakers:
+                end.close()
         for reason in self._faults:
             self._fail(reason)
         return 1 if self.failure else 0
@@ -251,12 +250,14 @@ class App:
     # -- running ---------------------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
+        assert self._wakers is not None
+        woken = self._wakers[0]
         every_s = self.config.health.every_s
         due_s = time.monotonic() + min(every_s, 5.0)  # the first one soon, so that a backend sees the app
         while not self._stop_requests and not self._faults and len(self._ended) < len(self._inferences):
-            ready, _, _ = select.select([self._wake_read], [], [], max(0.0, due_s - time.monotonic()))
+            ready, _, _ = select.select([woken], [], [], max(0.0, due_s - time.monotonic()))
             if ready:
-                os.read(self._wake_read, 4096)
+                woken.recv(4096)
             if time.monotonic() >= due_s:
                 due_s = time.monotonic() + every_s
                 self._report()
@@ -304,10 +305,11 @@ class App:
             self._wake()
 
     def _wake(self) -> None:
-        # A pipe and no threading.Event: a signal handler may run inside the Event's own lock.
-        if self._wake_write >= 0:
+        # A socket and no threading.Event: a signal handler may run inside the Event's own lock. A socket and no pipe: it
+        # may be closed by now, and the number of a closed pipe may be somebody else's file already.
+        if self._wakers is not None:
             with suppress(OSError):
-                os.write(self._wake_write, b"!")
+                self._wakers[1].send(b"!")
 
     def _catch_signals(self) -> dict[int, Any]:
         if threading.current_thread() is not threading.main_thread():

@@ -2,5 +2,6 @@
 
 from edgesdk.sources.api import Source
 from edgesdk.sources.base import Interruptible, SourceBase, make_source, source_class
+from edgesdk.sources.recording import Recorder, record
 
-__all__ = ["Interruptible", "Source", "SourceBase", "make_source", "source_class"]
+__all__ = ["Interruptible", "Recorder", "Source", "SourceBase", "make_source", "record", "source_class"]

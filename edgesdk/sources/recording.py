@@ -19,6 +19,7 @@ import numpy as np
 
 from edgesdk.errors import SourceError, SourceFormatError
 from edgesdk.samples import Audio, Colour, Picture, Sample, Stamp, Tensors
+from edgesdk.sources.api import Source
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # typing.Self needs Python 3.11; the board has 3.10
@@ -129,6 +130,29 @@ class Recorder:
         self._index.flush()
 
 
+def record(source: Source, folder: Path, *, samples: int | None = None) -> int:
+    """Record what a source delivers, until its end.
+
+    Args:
+        source: Closed.
+        folder: Made if needed; must hold no recording yet.
+        samples: Stop after so many.
+
+    Returns:
+        The number of recorded samples.
+
+    Raises:
+        SourceError: The source failed, or there is a recording in the folder already. What came until then is kept.
+    """
+    with source, Recorder(folder, source=source.description) as recorder:
+        while samples is None or recorder.count < samples:
+            sample = source.read()
+            if sample is None:
+                break
+            recorder.add(sample)
+        return recorder.count
+
+
 def read_index(folder: Path) -> list[Entry]:
     """The entries of a recording.
 
@@ -139,7 +163,7 @@ def read_index(folder: Path) -> list[Entry]:
     index = folder / INDEX
     if not index.is_file():
         raise SourceError(
-            f"{folder}: no recording here: {INDEX} is missing. Record one with edgesdk.sources.recording.Recorder."
+            f"{folder}: no recording here: {INDEX} is missing. Record one with edgesdk.sources.recording.record(source, folder)."
         )
     lines = index.read_bytes().splitlines(keepends=True)
     try:

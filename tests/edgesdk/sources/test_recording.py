@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from edgesdk.errors import SourceError, SourceFormatError
 from edgesdk.samples import Audio, Picture, Sample, Stamp, Tensors
 from edgesdk.sources import make_source
-from edgesdk.sources.recording import INDEX, Recorder, read_index
+from edgesdk.sources.recording import INDEX, Recorder, read_index, record
 
 
 def _stamp(n: int) -> Stamp:
@@ -115,3 +115,13 @@ def test_replay__missing_or_wrong_file__says_which(tmp_path: Path) -> None:
         pytest.raises(SourceFormatError, match=r"000000\.npy: cannot be read as a sample"),
     ):
         source.read()
+
+
+def test_record__a_source__can_be_replayed(tmp_path: Path) -> None:
+    assert record(make_source("fake", {"samples": 5}), tmp_path / "all") == 5
+    assert record(make_source("fake", {"samples": None}), tmp_path / "some", samples=2) == 2
+    uris = []
+    with make_source("replay", {"path": tmp_path / "all", "pace": "fast"}) as source:
+        while (sample := source.read()) is not None:
+            uris.append(sample.uri)
+    assert uris == [f"fake:{n}" for n in range(5)]
