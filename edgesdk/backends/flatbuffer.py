@@ -9,6 +9,11 @@ Source: FlatBuffers binary format; field numbers from tensorflow/lite/schema/sch
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from itertools import count
+
+MOST_TABLES = 1_000_000
+"""As in FlatBuffers' own verifier: a crafted file can name one table very often."""
 
 # Per table: field number -> what is behind its offset: a table's name, "[Name]" a vector of tables, "options" a table of
 # any kind, or the element size of a vector of scalars (a string is one of bytes).
@@ -32,7 +37,7 @@ def find_damage(content: bytes) -> str:
     if len(content) < 8 or content[4:8] != b"TFL3":
         return f"bytes 4 to 7 are {content[4:8]!r}, expected b'TFL3'"
     try:
-        _table(content, _follow(content, 0), "Model")
+        _table(content, _follow(content, 0), "Model", count(1))
     except (struct.error, _OutsideError):
         return f"the file ends at byte {len(content)}, but its tables go on behind that: it is truncated or damaged"
     return ""
@@ -54,7 +59,9 @@ def _vector(content: bytes, at: int, item_bytes: int) -> int:
     return count
 
 
-def _table(content: bytes, at: int, name: str) -> None:
+def _table(content: bytes, at: int, name: str, seen: Iterator[int]) -> None:
+    if next(seen) > MOST_TABLES:
+        raise _OutsideError
     vtable = at - struct.unpack_from("<i", content, at)[0]
     if vtable < 0:
         raise _OutsideError
@@ -73,6 +80,6 @@ def _table(content: bytes, at: int, name: str) -> None:
             _vector(content, target, kind)
         elif kind.startswith("["):
             for index in range(_vector(content, target, 4)):
-                _table(content, _follow(content, target + 4 + 4 * index), kind[1:-1])
+                _table(content, _follow(content, target + 4 + 4 * index), kind[1:-1], seen)
         else:
-            _table(content, target, kind)
+            _table(content, target, kind, seen)

@@ -6,6 +6,7 @@ import importlib.util
 import tempfile
 import warnings
 from collections.abc import Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -258,6 +259,7 @@ def _import_runtime() -> Any:
     return onnxruntime
 
 
+@cache
 def _runtime() -> str:
     for name in DISTRIBUTIONS:
         try:

@@ -6,7 +6,7 @@ import ctypes
 import importlib
 import importlib.util
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from importlib import metadata
 from typing import Any
 
@@ -190,6 +190,7 @@ def _find() -> tuple[str, str] | None:
     return next((pair for pair in RUNTIMES if importlib.util.find_spec(pair[0]) is not None), None)
 
 
+@cache
 def _runtime(found: tuple[str, str]) -> str:
     try:
         return f"{found[1]} {metadata.version(found[1])}"

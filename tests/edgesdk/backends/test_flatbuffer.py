@@ -29,6 +29,11 @@ def test_find_damage__says_what_is_wrong() -> None:
     assert "it is truncated or damaged" in find_damage(WHOLE["arithmetic.tflite"][:300])
 
 
+def test_find_damage__file_that_names_one_table_very_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgesdk.backends.flatbuffer.MOST_TABLES", 5)
+    assert find_damage(WHOLE["arithmetic.tflite"])
+
+
 @given(st.binary(max_size=300))
 def test_find_damage__any_bytes_end_in_an_answer(tail: bytes) -> None:
     assert isinstance(find_damage(b"\x10\x00\x00\x00TFL3" + tail), str)

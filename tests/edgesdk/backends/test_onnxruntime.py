@@ -85,6 +85,11 @@ def test_open__missing_execution_provider_never_becomes_the_cpu(model: Any) -> N
     assert "Install the build of ONNX Runtime that has it" in str(caught.value)
 
 
+def test_open__provider_with_options(model: Any) -> None:
+    extra = {"providers": [["CPUExecutionProvider", {"use_arena": "0"}]]}  # as YAML gives it
+    np.testing.assert_array_equal(opened(model("null.onnx"), extra=extra).run([A])[0], np.maximum(A, 0))
+
+
 def test_open__misspelt_execution_provider(model: Any) -> None:
     with pytest.raises(BackendError, match="Did you mean 'CPUExecutionProvider'"):
         opened(model("null.onnx"), extra={"providers": ["CPUExecutionProvidr"]})
