@@ -26,7 +26,7 @@ def load(
     *bundles: str | Path | Bundle,
     backend: str = "auto",
     variant: str = "auto",
-    profile: str | DeviceProfile | None = None,
+    profile: str | Path | DeviceProfile | None = None,
     threads: int = 0,
 ) -> Model:
     """Open a bundle for this board.
@@ -73,12 +73,12 @@ def load(
     return model
 
 
-def _board(profile: str | DeviceProfile | None) -> DeviceProfile:
+def _board(profile: str | Path | DeviceProfile | None) -> DeviceProfile:
     from edgesdk.profiles import load_profile, this_board
 
     if profile is None:
         return this_board()
-    return load_profile(profile) if isinstance(profile, str) else profile
+    return load_profile(profile) if isinstance(profile, str | Path) else profile
 
 
 def _part(bundle: Bundle, board: DeviceProfile, *, backend: str, variant: str, threads: int) -> Part:
