@@ -141,7 +141,7 @@ def test_this_board__a_users_broken_profile_does_not_stop_it(tmp_path: Path, mon
     words = detect().board.pci or ("x",)
     (tmp_path / "mine.yaml").write_text(f"# {words[0]}\nid: [\n")
     monkeypatch.setenv("EDGESDK_PROFILES", str(tmp_path))
-    assert this_board().id.startswith("generic-") or this_board().id
+    assert this_board().cpu.cores >= 1
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgesdk.errors import ProfileError, ProfileNotFoundError
-from edgesdk.profiles import load_profile, profile_ids, profiles_folder, read_profile
+from edgesdk.profiles import load, load_profile, profile_ids, profiles_folder, read_profile
 
 Write = Callable[..., Path]
 
@@ -62,6 +62,20 @@ def test_load_profile__a_users_folder_that_is_none(monkeypatch: pytest.MonkeyPat
 
 def test_profiles_folder__is_the_checkouts_or_the_packages() -> None:
     assert (profiles_folder() / "raspberry-pi-4.yaml").is_file()
+
+
+def test_profiles_folder__the_packages_own_comes_first_and_none_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(load, "__file__", str(tmp_path / "edgesdk" / "profiles" / "load.py"))
+    packaged, checkout = tmp_path / "edgesdk" / "_device_profiles", tmp_path / "device_profiles"
+    message = f"neither {packaged} nor {checkout} is a folder. Reinstall: pip install --force-reinstall edgesdk"
+    with pytest.raises(ProfileNotFoundError, match=re.escape(message)):
+        profiles_folder()
+    checkout.mkdir()
+    assert profiles_folder() == checkout
+    packaged.mkdir(parents=True)
+    assert profiles_folder() == packaged
 
 
 # -- extends -------------------------------------------------------------------------------------------------------
