@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import signal
 import socket
 import subprocess
@@ -43,13 +42,11 @@ next_connection_delay_ms = 1
     dynamic_filters = true
 """
 _RUN = """\
-import ctypes, os, signal, sys
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: end with the parent, however that one ends
-    if os.getppid() != int(sys.argv[2]):
-        sys.exit(0)
+import os, sys
 import iotcore
-iotcore.IotCoreBroker(config_path=sys.argv[1]).run_forever()
+iotcore.IotCoreBroker(config_path=sys.argv[1]).start()
+sys.stdin.buffer.read()  # ends with the parent, however that one ends
+os._exit(0)
 """
 
 
@@ -100,8 +97,8 @@ class EmbeddedBroker:
             encoding="ascii",
         )
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and script
-            [sys.executable, "-c", _RUN, str(config), str(os.getpid())],
-            stdin=subprocess.DEVNULL,
+            [sys.executable, "-c", _RUN, str(config)],
+            stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,  # rumqttd logs every packet
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C reaches the app, which then still has a broker to flush to
@@ -154,6 +151,8 @@ class EmbeddedBroker:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            if process.stdin is not None:
+                process.stdin.close()
         folder, self._folder = self._folder, None
         if folder is not None:
             folder.cleanup()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -184,6 +186,34 @@ def test_embedded_broker__stop__frees_the_port_and_leaves_no_process() -> None:
     assert not Path(f"/proc/{pid}").exists()
     with EmbeddedBroker(broker.port):
         pass
+
+
+def test_embedded_broker__ends_with_its_parent_but_not_with_the_thread_that_started_it() -> None:
+    pytest.importorskip("iotcore", reason="pip install 'edgesdk[broker]'")
+    script = """
+import os, socket, sys, threading
+from edgesdk.telemetry.broker import EmbeddedBroker
+broker = EmbeddedBroker()
+thread = threading.Thread(target=broker.start)
+thread.start()
+thread.join()
+socket.create_connection((broker.host, broker.port), 5).close()
+print(broker.pid, flush=True)
+os.kill(os.getpid(), 9)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    pid = int(done.stdout)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and running(pid):
+        time.sleep(0.02)
+    assert not running(pid)
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_embedded_broker__port_in_use__is_told() -> None:
