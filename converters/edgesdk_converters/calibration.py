@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk.bundle.manifest import ConstantInput, Contract, ImageInput, InputSpec, StateInput, TensorInput
+from edgesdk.bundle.manifest import AudioInput, ConstantInput, Contract, ImageInput, InputSpec, StateInput, TensorInput
 from edgesdk.errors import CalibrationError, EdgeSdkError, SourceWarning
 from edgesdk_converters.contract import Media
 from edgesdk_converters.progress import Progress, Quiet
@@ -209,10 +209,8 @@ class _Reader:
             if suffix in PICTURES:
                 return [(feed,) for feed in self._task.feeds(read_picture(file))]
             rates = [
-                spec.source.sample_rate_hz
-                for spec in self._contract.inputs
-                if spec.source.__class__.__name__ == "AudioInput"
-            ]  # type: ignore[union-attr]  # only AudioInput gets that far
+                spec.source.sample_rate_hz for spec in self._contract.inputs if isinstance(spec.source, AudioInput)
+            ]
             return [tuple(self._task.feeds(read_wav(file, sample_rate_hz=rates[0] if rates else None)))]
 
     def _arrays(self, file: Path) -> list[tuple[Feed, ...]]:
@@ -237,11 +235,10 @@ class _Reader:
             raise CalibrationError(
                 f"{file.name}: its arrays hold different numbers of samples: {counts}. Save as many of each."
             )
-        feeds = []
-        for index in range(next(iter(counts.values()), 0)):
-            feeds.append(
-                [columns[spec.name][index] if spec.name in columns else rest(spec) for spec in self._contract.inputs]
-            )
+        feeds = [
+            [columns[spec.name][index] if spec.name in columns else rest(spec) for spec in self._contract.inputs]
+            for index in range(next(iter(counts.values()), 0))
+        ]
         stateful = any(isinstance(spec.source, StateInput) for spec in self._contract.inputs)
         return [tuple(feeds)] if stateful else [(feed,) for feed in feeds]
 
@@ -249,22 +246,23 @@ class _Reader:
         try:
             loaded = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
-                taken = [s for s in self._contract.inputs if not isinstance(s.source, StateInput | ConstantInput)]
-                if len(taken) != 1:
-                    raise CalibrationError(
-                        f"{file.name}: is one array, the model takes {len(taken)}: {', '.join(s.name for s in taken)}. "
-                        "Save them together: np.savez(file, " + ", ".join(f"{s.name}=..." for s in taken) + ")."
-                    )
-                return {taken[0].name: loaded}
-            with loaded:
-                given = {name: np.asarray(loaded[name]) for name in loaded.files}
-        except CalibrationError:
-            raise
+                given = {"": loaded}
+            else:
+                with loaded:
+                    given = {name: np.asarray(loaded[name]) for name in loaded.files}
         except Exception as error:  # numpy raises ValueError, OSError, EOFError, BadZipFile ... for damaged files
             raise CalibrationError(
                 f"{file.name}: cannot be read as an array ({error}). Save it again with np.save."
             ) from error
-        return given
+        if "" not in given:
+            return given
+        taken = [spec.name for spec in self._contract.inputs if not isinstance(spec.source, StateInput | ConstantInput)]
+        if len(taken) != 1:
+            raise CalibrationError(
+                f"{file.name}: is one array, the model takes {len(taken)}: {', '.join(taken)}. "
+                f"Save them together: np.savez(file, {', '.join(f'{name}=...' for name in taken)})."
+            )
+        return {taken[0]: given[""]}
 
 
 def rest(spec: InputSpec) -> Array:

@@ -175,7 +175,7 @@ def _samples(
     if calibration is None:
         if evaluation is None:
             notes.append("no calibration samples: no int8; the float variants were compared on noise")
-            noise = random_feed([spec.shape for spec in contract.inputs], [spec.dtype for spec in contract.inputs])
+            noise = random_feed([(spec.shape, spec.dtype, spec.source) for spec in contract.inputs])
             return [], [noise], None, None
         return [], _read(Path(evaluation), contract, run, progress).feeds, None, None
     whole = _read(Path(calibration), contract, run, progress)

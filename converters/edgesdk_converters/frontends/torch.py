@@ -58,7 +58,10 @@ class TorchFrontend:
         model = onnx.load_from_string(content)
         name = reference.replace(":", ".") if state_dict is None else Path(state_dict).name
         return describe(
-            model, file=name, sha256=digest or hashlib.sha256(content).hexdigest(), tools={"torch": torch.__version__}
+            model,
+            file=name,
+            sha256=digest or hashlib.sha256(content).hexdigest(),
+            tools={"torch": str(torch.__version__)},
         )
 
 

@@ -13,7 +13,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from edgesdk.bundle.manifest import ConstantInput, InputKind, InputSpec, StateInput
 from edgesdk.errors import ConversionError
+from edgesdk.tasks.inputs import constant
 from edgesdk_converters.guard.fidelity import snr_db
 from edgesdk_converters.runner import OnnxRunner
 
@@ -50,7 +52,7 @@ def simplify(
         if distance < EQUAL_DB:
             notes.append(f"not simplified: onnxslim's result differs from the source ({distance:.1f} dB)")
             slimmed = model
-    except Exception as error:  # onnxslim raises whatever its patterns trip over; the model works without it
+    except Exception as error:  # noqa: BLE001 - onnxslim raises whatever its patterns trip over; the model works without it
         notes.append(f"not simplified: onnxslim failed ({type(error).__name__}: {str(error).strip()[:120]})")
         slimmed = model
     copy = onnx.ModelProto()
@@ -75,13 +77,24 @@ def difference(model: onnx.ModelProto, reference: OnnxRunner, feeds: Sequence[Se
     return least
 
 
-def random_feed(shapes: Sequence[tuple[int, ...]], dtypes: Sequence[str]) -> list[Array]:
-    """Reproducible noise in the model's shapes, where no real sample is at hand."""
+def random_feed(inputs: Sequence[tuple[tuple[int, ...], str, InputKind | None]]) -> list[Array]:
+    """Reproducible noise where no real sample is at hand; states are zeros, constants what they are.
+
+    Args:
+        inputs: Shape, dtype and, where known, kind of each input.
+    """
     generator = np.random.default_rng(0)
-    return [
-        generator.uniform(-1, 1, shape).astype(dtype) if np.dtype(dtype).kind == "f" else np.ones(shape, dtype)
-        for shape, dtype in zip(shapes, dtypes, strict=True)
-    ]
+    feed: list[Array] = []
+    for shape, dtype, kind in inputs:
+        if isinstance(kind, ConstantInput):
+            feed.append(constant(InputSpec(name="constant", shape=shape, dtype=dtype, source=kind)))
+        elif isinstance(kind, StateInput):
+            feed.append(np.zeros(shape, dtype))
+        elif np.dtype(dtype).kind == "f":
+            feed.append(generator.uniform(-1, 1, shape).astype(dtype))
+        else:
+            feed.append(np.ones(shape, dtype))
+    return feed
 
 
 def _slim(model: onnx.ModelProto) -> onnx.ModelProto:

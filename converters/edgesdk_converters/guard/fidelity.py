@@ -37,7 +37,8 @@ def cut(value: Array, branch: Branch) -> Array:
         return value
     at: list[Any] = [slice(None)] * value.ndim
     at[branch.axis] = slice(branch.start, branch.stop)
-    return value[tuple(at)]
+    part: Array = value[tuple(at)]
+    return part
 
 
 @dataclass(slots=True)

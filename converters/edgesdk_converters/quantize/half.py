@@ -44,11 +44,15 @@ def _halve_graph(graph: Any) -> None:
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH:
                 _halve_graph(attribute.g)
-            elif node.op_type == "Constant" and attribute.name == "value" and node.output[0] not in scales:
-                if _shrink(attribute.t):
-                    name = node.output[0]
-                    node.output[0] = f"{name}_half"
-                    nodes.append(_cast(node.output[0], name))
+            elif (
+                node.op_type == "Constant"
+                and attribute.name == "value"
+                and node.output[0] not in scales
+                and _shrink(attribute.t)
+            ):
+                name = node.output[0]
+                node.output[0] = f"{name}_half"
+                nodes.append(_cast(node.output[0], name))
     del graph.node[:]
     graph.node.extend(nodes)
 

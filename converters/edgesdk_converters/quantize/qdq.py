@@ -49,6 +49,7 @@ def insert(
     *,
     exclude: frozenset[str] = frozenset(),
     reduce_range: bool = False,
+    means: Mapping[str, NDArray[np.float64]] | None = None,
 ) -> onnx.ModelProto:
     """A copy of ``model`` with QuantizeLinear / DequantizeLinear pairs around its candidates.
 
@@ -57,11 +58,13 @@ def insert(
         ranges: Of every tensor that :func:`activations` names.
         exclude: Names of nodes that stay float.
         reduce_range: 7-bit weights, for x86-64 CPUs without VNNI.
+        means: Mean per channel (C,) of the convolutions' inputs. With them, biases take up the shift of the mean output
+            that rounding the weights causes (bias correction, Nagel et al., arXiv 1906.04721).
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     view = GraphView(copy)
-    writer = _Writer(copy, ranges, 63 if reduce_range else 127)
+    writer = _Writer(copy, ranges, 63 if reduce_range else 127, means or {})
     for node in list(copy.graph.node):
         if node.name in exclude or not _quantizable(view, node):
             continue
@@ -77,7 +80,14 @@ def insert(
 class _Writer:
     """Collects the new nodes and initializers, then puts them in their place."""
 
-    def __init__(self, model: onnx.ModelProto, ranges: Mapping[str, Range], weight_max: int) -> None:
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        ranges: Mapping[str, Range],
+        weight_max: int,
+        means: Mapping[str, NDArray[np.float64]],
+    ) -> None:
+        self._means = means
         self._graph = model.graph
         self._ranges = ranges
         self._weight_max = weight_max
@@ -113,12 +123,25 @@ class _Writer:
         shape = [1] * weight.ndim
         shape[axis] = -1
         q = np.clip(np.rint(weight / scale.reshape(shape)), -self._weight_max, self._weight_max).astype(np.int8)
+        if bias is not None:
+            bias = bias.reshape(-1) + self._shift(node, weight - q * scale.reshape(shape))
         node.input[1] = self._constant(f"{node.name}_weight", q, scale, np.int8, axis)
         if bias is not None:
             bias_scale = (scale.astype(np.float64) * input_scale).astype(np.float32)
             flat = np.broadcast_to(bias.reshape(-1), scale.shape).astype(np.float64)
             q_bias = np.clip(np.rint(flat / bias_scale), -(2**31) + 1, 2**31 - 1).astype(np.int32)
             node.input[2] = self._constant(f"{node.name}_bias", q_bias, bias_scale, np.int32, 0)
+
+    def _shift(self, node: Any, lost: NDArray[Any]) -> NDArray[np.float64] | float:
+        """Mean output that the rounded-away part of a convolution's weights would have made."""
+        mean = self._means.get(node.input[0])
+        if mean is None or node.op_type != "Conv":
+            return 0.0
+        kernel = lost.astype(np.float64).sum(axis=tuple(range(2, lost.ndim)))
+        if int(attribute(node, "group", 1)) == 1:
+            return np.asarray(kernel @ mean)
+        depthwise = kernel.shape[1] == 1 and kernel.shape[0] == mean.size
+        return np.asarray(kernel[:, 0] * mean) if depthwise else 0.0
 
     def finish(self, view: GraphView) -> None:
         """Write the pairs behind the producers of the quantized tensors, and drop constants nobody reads any more."""

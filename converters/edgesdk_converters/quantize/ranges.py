@@ -42,6 +42,8 @@ class Observer:
             if name not in already
         )
         self._runner = OnnxRunner(watched, wanted=self._names, threads=WORKERS)
+        self.means: dict[str, NDArray[np.float64]] = {}
+        """Mean per channel (C,) of tensors with spatial axes; known once :meth:`ranges` was asked."""
         self._minmax: dict[str, Range] | None = None
         self._mse: dict[str, Range] | None = None
 
@@ -58,10 +60,15 @@ class Observer:
         if self._minmax is None:
             low = dict.fromkeys(self._names, 0.0)
             high = dict.fromkeys(self._names, 0.0)
+            sums: dict[str, NDArray[np.float64]] = {}
             for feed in self._feeds:
                 for name, value in zip(self._names, self._runner.run_wanted(feed), strict=True):
                     low[name] = min(low[name], float(value.min(initial=0.0)))
                     high[name] = max(high[name], float(value.max(initial=0.0)))
+                    if value.ndim > 2:
+                        mean = value.mean(axis=(0, *range(2, value.ndim)), dtype=np.float64)
+                        sums[name] = sums[name] + mean if name in sums else mean
+            self.means = {name: total / len(self._feeds) for name, total in sums.items()}
             self._minmax = {name: Range(low[name], high[name]) for name in self._names}
         return self._minmax
 

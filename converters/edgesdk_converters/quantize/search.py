@@ -28,13 +28,15 @@ Array = NDArray[Any]
 
 MIN_FEEDS, MAX_FEEDS = 12, 64
 """Calibration inferences that a proposal is checked on before it goes to the guard; more for class vectors."""
-VOTES = 480
-"""Class decisions that make an agreement near 0.98 mean something: one is 0.002."""
+VOTES = 960
+"""Class decisions that make an agreement near 0.98 mean something: one is 0.001."""
 SOLO_FEEDS = 4
 """Inferences per node when each is quantized alone to see what it costs."""
 AGREEMENT_PER_DB = 0.002
 """Makes the two limits comparable: what one dB was worth on PP-OCR's recognizer near its limit."""
 PROPOSALS = 8
+_NEAR = -2.0
+"""A proposal this far below the limit on calibration samples is still shown to the guard: both sets are samples."""
 _BYTE_OFFSET = 20_000
 """Added to a node's weight bytes when ranking, so that tiny nodes of no consequence do not come first."""
 
@@ -88,7 +90,7 @@ def search(
         if balance and margin > best[0]:
             best = (margin, method)
         # The first one always goes to the guard: its figures are what the engineer would have got without help.
-        if margin >= 0 or recipe == "everything int8":
+        if margin >= _NEAR or recipe == "everything int8":
             yield proposal
     yield from _exclusions(quantizer, tuner, outputs, float_model, feeds, keep_float, best[1], progress)
 
@@ -113,7 +115,7 @@ def _exclusions(
             cost[name] = solo.error(quantizer.quantize(exclude=alone, method=method, balance=True, half=False))
             bar.advance()
     order = sorted(names, key=lambda name: (-cost[name] / (sizes[name] + _BYTE_OFFSET), name))
-    reached, proposed = 0.0, 0
+    reached, proposed = _NEAR, 0
     for count in _growing(len(order) // 2):
         exclude = keep_float | frozenset(order[:count])
         margin = tuner.margin(quantizer.quantize(exclude=exclude, method=method, balance=True, half=False))

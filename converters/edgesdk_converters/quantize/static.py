@@ -79,8 +79,9 @@ class Quantizer:
         base = self._base(balance)
         if balance not in self._observers:
             self._observers[balance] = Observer(base, self._calibration, qdq.activations(base))
-        ranges = self._observers[balance].ranges(method)
-        quantized = qdq.insert(base, ranges, exclude=exclude, reduce_range=self._reduce_range)
+        observer = self._observers[balance]
+        ranges = observer.ranges(method)
+        quantized = qdq.insert(base, ranges, exclude=exclude, reduce_range=self._reduce_range, means=observer.means)
         return halve(quantized) if half else quantized
 
     def weight_bytes(self) -> dict[str, int]:

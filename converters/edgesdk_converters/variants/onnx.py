@@ -42,7 +42,8 @@ class OnnxFamily:
         pinned = pin_shapes(onnx.load_from_string(source.content), self.shapes)
         raised, more = raise_opset(pinned, file=source.file)
         notes += more
-        feed = random_feed([self.shapes[t.name] for t in source.inputs], [t.dtype for t in source.inputs])
+        hints = {name: hint.source for name, hint in spec.inputs.items()}
+        feed = random_feed([(self.shapes[t.name], t.dtype, hints.get(t.name)) for t in source.inputs])
         self.outputs = tuple(
             OutputFacts(name=name, shape=tuple(value.shape), dtype=np.dtype(value.dtype).name)
             for name, value in zip(self._outputs, reference.run(feed), strict=True)

@@ -48,7 +48,8 @@ class TfliteFamily:
         self._outputs = tuple(tensor.name for tensor in source.outputs)
         self.quantized = describe(source.content, name=source.file).integer_share > 0.5
         reference = self.source()
-        feed = random_feed([self.shapes[t.name] for t in source.inputs], [t.dtype for t in source.inputs])
+        hints = {name: hint.source for name, hint in spec.inputs.items()}
+        feed = random_feed([(self.shapes[t.name], t.dtype, hints.get(t.name)) for t in source.inputs])
         expected = reference.run(feed)
         self.outputs = tuple(
             OutputFacts(name=name, shape=tuple(value.shape), dtype=np.dtype(value.dtype).name)
