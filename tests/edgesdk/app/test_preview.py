@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
 import http.client
 import json
+import shutil
+import subprocess
 import threading
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +17,7 @@ import pytest
 from edgesdk.app.events import ResultEvent, SourceLost, SourceRecovered
 from edgesdk.app.preview import Preview
 from edgesdk.errors import EdgeSdkError
-from edgesdk.samples import Picture
+from edgesdk.samples import Audio, Picture
 from edgesdk.tasks.results import Detections
 
 cv2 = pytest.importorskip("cv2", reason="pip install 'edgesdk[vision]'")
@@ -130,3 +134,22 @@ def test_preview__of_a_running_app__shows_its_counts(story: Any) -> None:
     assert status == 200, "a result of a kind that nobody draws shows the picture as it is"
     assert state["counts"]["outbox"]["accepted"] == 5
     assert state["notes"] == {"s": "ended after 5 samples"}
+
+
+@pytest.mark.chromium
+@pytest.mark.parametrize("picture", [True, False])
+def test_page__in_a_browser__shows_results_and_losses(preview: Preview, tmp_path: Path, picture: bool) -> None:
+    event = _event(boxes=2)
+    if not picture:
+        event = dataclasses.replace(event, sample=Audio(pcm=np.zeros(4, dtype=np.float32), sample_rate_hz=16000))
+    preview.on_event(event)
+    preview.on_event(SourceLost(source="camera", reason="<b>unplugged</b>", retry_in_s=1.0, attempts=1))
+    browser = shutil.which("chromium")
+    assert browser is not None
+    arguments = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--virtual-time-budget=3000"]
+    page = subprocess.run(
+        [browser, *arguments, "--dump-dom", preview.url], capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+    assert "2 cat" in page
+    assert "camera: &lt;b&gt;unplugged&lt;/b&gt;" in page
+    assert ("/streams/door.mjpeg" in page) is picture
