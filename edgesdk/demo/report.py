@@ -73,7 +73,7 @@ def stream_table(views: tuple[StreamView, ...]) -> list[str]:
                 one.stream,
                 one.about,
                 str(one.received),
-                f"{last['latency']['total']:.1f}" if last and last.get("latency") else "",
+                f"{last['latency']['total_ms']:.1f}" if last and last.get("latency") else "",
                 in_words(last["result"]) if last else "...",
             )
         )
