@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Union
 import msgspec
 
 from edgesdk.schema.tree import Mapping, Node, Problem, Scalar, Sequence, resolve, to_python
-from edgesdk.schema.types import Field, Shape, describe, fields, is_struct, shape, tag_of, written
+from edgesdk.schema.types import Field, Shape, describe, fields, is_struct, limits, shape, single, tag_of, written
 
 
 class Bad(enum.Enum):
@@ -44,14 +44,11 @@ class Decoder:
         """
         it = shape(type_)
         value = self._plain(it, node, path)
-        if value is BAD or not it.meta:
+        if value is BAD:
             return value
-        try:
-            # msgspec knows its own constraints (ge, pattern, min_length ...): let it say what is wrong with the value.
-            for meta in it.meta:
-                msgspec.convert(value, _constrained(it.type, meta))
-        except msgspec.ValidationError as error:
-            return self._fail(node, path, f"{_got(node)}, {str(error)[:1].lower()}{str(error)[1:]}.")
+        broken = [meta for meta in single(it.meta) if not _meets(value, meta)]
+        if broken:
+            return self._fail(node, path, f"{_got(node)}, expected {limits(broken, it)}.")
         return value
 
     def _plain(self, it: Shape, node: Node, path: str) -> Any:
@@ -246,8 +243,22 @@ class Decoder:
         return self._fail(node, path, f"{_got(node)}, expected {describe(type_)}.{hint}")
 
 
-def _constrained(type_: Any, meta: msgspec.Meta) -> Any:
-    return Annotated[type_, meta]
+def _meets(value: Any, meta: msgspec.Meta) -> bool:
+    """Whether a value keeps a constraint; msgspec judges, on the plain value that the constraint is about."""
+    plain: Any = value
+    if value is None:  # Annotated around an Optional: the constraint is about the other member
+        return True
+    if isinstance(value, list | tuple | set | frozenset):
+        plain = [None] * len(value)
+    elif isinstance(value, dict):
+        plain = dict.fromkeys(map(str, value))
+    elif isinstance(value, Path):
+        plain = str(value)
+    try:
+        msgspec.convert(plain, Annotated[type(plain), meta])
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _unit_type(it: Shape) -> Any:

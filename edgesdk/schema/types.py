@@ -8,7 +8,7 @@ import inspect
 import itertools
 import textwrap
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -158,6 +158,35 @@ def _describe_list(it: Shape) -> str:
     if it.origin is tuple and it.args and it.args[-1] is not Ellipsis:
         return f"a list of {len(it.args)}: {', '.join(map(describe, it.args))}"
     return f"a list of {describe(it.args[0])}" if it.args else "a list"
+
+
+_LIMITS = ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern")
+
+
+def single(metas: Iterable[msgspec.Meta]) -> Iterator[msgspec.Meta]:
+    """Each constraint by itself."""
+    for meta in metas:
+        for name in _LIMITS:
+            if getattr(meta, name) is not None:
+                yield msgspec.Meta(**{name: getattr(meta, name)})
+
+
+def limits(metas: Iterable[msgspec.Meta], it: Shape) -> str:
+    """Constraints of a type in words: ``at least 1s``, ``at most 64 characters``."""
+
+    def number(value: float) -> str:
+        return it.unit.format(value) if it.unit is not None else f"{value:g}"
+
+    of = "characters" if it.type in (str, Path) else "of them"
+    found = []
+    for meta in metas:
+        bounds = (("at least", meta.ge), ("more than", meta.gt), ("at most", meta.le), ("less than", meta.lt))
+        found += [f"{words} {number(value)}" for words, value in bounds if value is not None]
+        found += [f"a multiple of {number(meta.multiple_of)}"] if meta.multiple_of is not None else []
+        found += [f"at least {meta.min_length} {of}"] if meta.min_length is not None else []
+        found += [f"at most {meta.max_length} {of}"] if meta.max_length is not None else []
+        found += [f"text that matches {meta.pattern}"] if meta.pattern is not None else []
+    return " and ".join(found)
 
 
 def tags(structs: Iterable[Any]) -> str:

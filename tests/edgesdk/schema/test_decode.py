@@ -2,14 +2,15 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgesdk.errors import ConfigError
-from edgesdk.schema import parse_yaml
+from edgesdk.schema import ByteCount, Seconds, parse_yaml
 
 Types = SimpleNamespace
 
@@ -73,7 +74,7 @@ path:
             "app.yaml:8: streams.door: key 'deadline_s' is unknown. Did you mean 'deadline'? Known: source, run, policy, "
             "deadline, threshold, live, level."
         ),
-        "app.yaml:8: streams.door.threshold: got '1.5', expected `float` <= 1.0.",
+        "app.yaml:8: streams.door.threshold: got '1.5', expected at most 1.",
         "app.yaml:8: streams.door.live: got 'yes', expected true or false. Write true.",
         "app.yaml:9: streams.gate.run[0]: got '3', expected text. Write \"3\" in quotes.",
         "app.yaml:9: streams.gate.deadline: 100 has no unit. Write 100s (or 100ms if that is meant).",
@@ -128,6 +129,27 @@ def test_parse_yaml__merge_keys_name_the_other_way(types: Types) -> None:
     ],
 )
 def test_parse_yaml__wrong_scalars_and_containers(type_: Any, text: str, message: str) -> None:
+    assert message in problems(text, type_)[0]
+
+
+@pytest.mark.parametrize(
+    ("type_", "text", "message"),
+    [
+        (Annotated[Seconds, msgspec.Meta(gt=0, le=60)], "0s", "got '0s', expected more than 0s."),
+        (Annotated[Seconds, msgspec.Meta(gt=0, le=60)], "2min", "got '2min', expected at most 60s."),
+        (Annotated[str, msgspec.Meta(max_length=2)], "abc", "got 'abc', expected at most 2 characters."),
+        (Annotated[ByteCount, msgspec.Meta(ge=1024)], "1B", "got '1B', expected at least 1KiB."),
+        (Annotated[int, msgspec.Meta(ge=1)] | None, "0", "got '0', expected at least 1."),
+        (
+            Annotated[tuple[Path, ...], msgspec.Meta(min_length=1)],
+            "[]",
+            "got a list of 0, expected at least 1 of them.",
+        ),
+        (Annotated[dict[str, int], msgspec.Meta(max_length=1)], "{a: 1, b: 2}", "expected at most 1 of them."),
+        (Annotated[str, msgspec.Meta(pattern="^[a-z]+$")], "A1", "got 'A1', expected text that matches ^[a-z]+$."),
+    ],
+)
+def test_parse_yaml__constraints_are_said_in_words(type_: Any, text: str, message: str) -> None:
     assert message in problems(text, type_)[0]
 
 
