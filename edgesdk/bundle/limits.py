@@ -48,7 +48,7 @@ def name_problem(name: str) -> str | None:
         return f"{shown} is an entry for a folder, expected regular files only (zip with: zip -D -r)"
     for part in parts:
         if not _PART.match(part) or _WINDOWS_DEVICES.match(part):
-            return f"file name {shown} is not portable, expected letters, digits and '._+-', not starting with '.'"
+            return f"file name {shown} is not portable, expected letters, digits and '._+-', no '.' in front: rename it or take it out"
     return None
 
 

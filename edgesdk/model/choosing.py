@@ -29,6 +29,10 @@ LOG = logging.getLogger(__name__)
 MARGIN = 0.95
 """A later candidate must need less than this share of the time: noise decides nothing."""
 
+ON_PURPOSE = 1.05
+"""A variant that the conversion measured slower than this, over its source, was kept for its size or by --allow: the guard
+lets nothing slower pass for speed."""
+
 Options = Callable[[Choice, int], SessionOptions]
 """Session options of a choice, given the size of its model file in bytes."""
 
@@ -163,7 +167,7 @@ class Chooser:
             return False
         # Under --optimize size a variant may be slower on purpose: then its place in the manifest decides.
         ratio = self._measured_ratio(best)
-        return best.id == other.id or ratio is None or ratio <= 1
+        return best.id == other.id or ratio is None or ratio <= ON_PURPOSE
 
     def _measured_ratio(self, variant: Variant) -> float | None:
         """Time over the source model's time, as the conversion measured it."""
