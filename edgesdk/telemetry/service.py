@@ -236,7 +236,8 @@ class Telemetry:
                 self._outbox.flush(max(flush_timeout_s, 1.0))
                 if self._session is not None:
                     self._session.stop(flush_timeout_s)
-                    self._session.join()
+                    # A name server or a broker that does not answer must not hold up the end of the app.
+                    self._session.join(flush_timeout_s + 3.0)
                 self._outbox.close()
                 self._closed = self.stats()
             return self._closed

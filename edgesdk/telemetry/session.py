@@ -85,8 +85,10 @@ class Session(threading.Thread):
     # -- the session thread ----------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Connect again and again until stopped."""
-        while not self._stopping.is_set():
+        """Connect again and again until stopped; at least once, so that a short run delivers too."""
+        attempts = 0
+        while attempts == 0 or not self._stopping.is_set():
+            attempts += 1
             started = time.monotonic()
             try:
                 transport = self._make_transport()

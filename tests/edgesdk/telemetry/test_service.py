@@ -170,6 +170,27 @@ def test_settings__all_problems_at_once() -> None:
     assert "Write max_size: 1MiB." in str(caught.value)
 
 
+def test_settings__of_the_page__are_the_defaults() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "telemetry.md").read_text()
+    block = page.split("```yaml\ntelemetry:\n")[1].split("```")[0]
+    settings = parse_yaml(block, TelemetrySettings)
+    assert settings.mqtt is not None
+    given = MqttSettings(
+        url=settings.mqtt.url,
+        username=settings.mqtt.username,
+        password_file=settings.mqtt.password_file,
+        ca_file=settings.mqtt.ca_file,
+    )
+    assert settings == TelemetrySettings(mqtt=given, outbox=OutboxSettings(path=settings.outbox.path))
+
+
+def test_close__right_after_publishing__still_delivers(make_telemetry: MakeTelemetry, fake_broker: Any) -> None:
+    telemetry = make_telemetry()
+    telemetry.start()
+    telemetry.publish("s", {}, captured=Stamp.now())
+    assert telemetry.close().delivered == 1
+
+
 def test_parse_url__defaults() -> None:
     assert parse_url("mqtts://b").port == 8883
     assert parse_url("mqtt://b").port == 1883
