@@ -58,9 +58,20 @@ class Field:
     """:data:`msgspec.NODEFAULT` where there is none, or where a factory makes it."""
 
 
-@cache
+# By identity: `int | str` and `str | int` are equal and have the same hash, but mean different orders. Each entry holds
+# its type, so that the number is not given to another one.
+_shapes: dict[int, tuple[Any, Shape]] = {}
+
+
 def shape(type_: Any) -> Shape:
     """Take a type apart; aliases and nested Annotated are resolved."""
+    known = _shapes.get(id(type_))
+    if known is None:
+        known = _shapes[id(type_)] = (type_, _take_apart(type_))
+    return known[1]
+
+
+def _take_apart(type_: Any) -> Shape:
     unit: Unit | None = None
     meta: tuple[msgspec.Meta, ...] = ()
     while True:

@@ -153,6 +153,13 @@ def test_parse_yaml__constraints_are_said_in_words(type_: Any, text: str, messag
     assert message in problems(text, type_)[0]
 
 
+def test_parse_yaml__unions_keep_their_order() -> None:
+    # Equal to Python, and of the same hash: a cache by equality would mix them up.
+    assert parse_yaml("1", float | int) == 1.0
+    assert type(parse_yaml("1", float | int)) is float
+    assert type(parse_yaml("1", int | float)) is int
+
+
 @given(text=st.text(max_size=60))
 def test_parse_yaml__text_survives_quoting(text: str) -> None:
     quoted = '"' + "".join(f"\\U{ord(one):08X}" for one in text) + '"'
