@@ -300,6 +300,7 @@ def test_stop__twice__throws_away_what_waits(story: Any) -> None:
     runner = threading.Thread(target=app.run)
     runner.start()
     assert entered.wait(20)
+    _until(lambda: app.stats().streams["door"].waiting > 0)
     app.stop()
     app.stop()
     _until(lambda: app.stats().streams["door"].dropped > 0)
