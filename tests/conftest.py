@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).parents[1]
+CACHE = os.environ.get("EDGESDK_CACHE")
+"""Where the zoo's files stay between tests; the tests themselves work in caches of their own."""
 SHARED_DATA = CHECKOUT.parent / "shared" / "data"
 
 NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
@@ -48,7 +50,12 @@ def zoo() -> Callable[[str], Path]:
 
     def get(name: str) -> Path:
         try:
-            return media(name) if name in catalog().media else fetch(name)
+            with pytest.MonkeyPatch.context() as patch:
+                if CACHE is None:
+                    patch.delenv("EDGESDK_CACHE", raising=False)
+                else:
+                    patch.setenv("EDGESDK_CACHE", CACHE)
+                return media(name) if name in catalog().media else fetch(name)
         except ZooError as error:
             if os.environ.get("CI"):
                 raise

@@ -33,7 +33,7 @@ ON_PURPOSE = 1.05
 """A variant that the conversion measured slower than this, over its source, was kept for its size or by --allow: the guard
 lets nothing slower pass for speed."""
 
-Options = Callable[[Choice, int], SessionOptions]
+Options = Callable[[Choice], SessionOptions]
 """Session options of a choice, given the size of its model file in bytes."""
 
 
@@ -109,13 +109,12 @@ class Chooser:
         return any(variant.format in formats for variant in self.bundle.manifest.variants)
 
     def _file(self) -> Path:
-        files = self.bundle.manifest.files
         facts = [
             [
                 choice.variant.id,
                 choice.backend.name,
                 choice.backend.availability().runtime,
-                repr(self.options(choice, files[choice.variant.file].size_bytes)),
+                repr(self.options(choice)),
             ]
             for choice in self.selection.choices
         ]
@@ -145,7 +144,7 @@ class Chooser:
         contract = self.bundle.manifest.contract
         model = self.bundle.model_file(choice.variant)
         try:
-            session = choice.backend.open(model, self.options(choice, len(model.content)))
+            session = choice.backend.open(model, self.options(choice))
         except BackendError as error:
             self._reasons.append(f"{where}: {error}")
             return None
@@ -197,7 +196,7 @@ class Chooser:
         )
         self._promise = (
             f"{self.bundle.manifest.name}: variant {slow.id!r} {promised}, but takes {slow_ms:.3g} ms on this board, "
-            f"where the float variant {quick.id!r} takes {quick_ms:.3g} ms (medians of {times.pairs} runs in turns). "
+            f"where the float variant {quick.id!r} takes {quick_ms:.3g} ms (the quickest of {times.pairs} runs in turns). "
             f"Convert the model for this board, or insist on it: load(..., variant={slow.id!r})."
         )
 

@@ -21,6 +21,9 @@ from edgesdk.tasks.api import Cascade
 if TYPE_CHECKING:
     from edgesdk.profiles import DeviceProfile
 
+FLOAT_BYTES = {"fp32": 1, "fp16": 2, "int8": 4}
+"""Bytes of a float32 file per byte of a file in this precision."""
+
 
 def load(
     *bundles: str | Path | Bundle,
@@ -86,9 +89,12 @@ def _part(bundle: Bundle, board: DeviceProfile, *, backend: str, variant: str, t
     task = make_task(manifest.contract)
     selection = candidates(manifest, board, backend=backend, variant=variant)
 
-    def options(choice: Choice, size_bytes: int) -> SessionOptions:
+    # Every variant does the same work: threads follow from the float size, or int8 files would look small and get one.
+    work_bytes = max(manifest.files[v.file].size_bytes * FLOAT_BYTES[v.precision] for v in manifest.variants)
+
+    def options(choice: Choice) -> SessionOptions:
         graphs = cache_dir() / "graphs"
-        return session_options(board, size_bytes, threads=threads, graph_cache=graphs, extra=choice.options)
+        return session_options(board, work_bytes, threads=threads, graph_cache=graphs, extra=choice.options)
 
     running = Chooser(
         bundle=bundle,

@@ -4,10 +4,13 @@ import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from edgesdk.backends.api import SessionOptions
+from edgesdk.backends.select import session_options
 from edgesdk.bundle import Measurements
 from edgesdk.bundle.manifest import Latency, Measurement
 from edgesdk.errors import BackendFallbackWarning, NoBackendError, PromiseWarning
@@ -53,6 +56,21 @@ def test_load__damaged_memory_times_anew(
     with load(path, profile=make_board("fake")) as model:
         assert model.parts[0].variant.id == "onnx-int8"
     assert json.loads(file.read_text())["choice"] == 0
+
+
+def test_load__every_variant_gets_the_threads_of_the_float_size(
+    make_bundle: Make, make_board: MakeBoard, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def options(board: DeviceProfile, size_bytes: int, **more: Any) -> SessionOptions:
+        asked.append(size_bytes)
+        return session_options(board, size_bytes, **more)
+
+    monkeypatch.setattr("edgesdk.model.loading.session_options", options)
+    small, large = fake(), fake() + b" " * 300
+    load(make_bundle(models={"onnx-int8": (small, "int8"), "onnx-fp32": large}), profile=make_board("fake")).close()
+    assert set(asked) == {max(4 * len(small), len(large))}
 
 
 def test_load__broken_promise_warns_every_time(make_bundle: Make, make_board: MakeBoard, fake: Fake) -> None:
