@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,24 +25,47 @@ EQUAL_DB = 60.0
 """Folding reorders float32 sums; what is the same model came out at 100 dB and more on every model tried."""
 
 
+def first_equal(
+    attempts: Sequence[tuple[str, Callable[[], onnx.ModelProto]]], reference: OnnxRunner, feed: Sequence[Array]
+) -> tuple[onnx.ModelProto, list[str]]:
+    """The first of several forms of a model that loads and computes what its source does.
+
+    Args:
+        attempts: What is given up with each, in words (empty for nothing), and how to make it; the best first.
+        reference: The source.
+        feed: An input to compare on.
+
+    Raises:
+        ConversionError: None of them does; with each one's reason.
+    """
+    reasons: list[str] = []
+    for given_up, make in attempts:
+        try:
+            model = make()
+            distance = difference(model, reference, [feed])
+        except ConversionError as error:
+            reasons.append(str(error).strip().splitlines()[0][:200])
+            continue
+        if distance >= EQUAL_DB:
+            return model, [f"{given_up} ({reasons[0]})"] if given_up else []
+        reasons.append(f"it computes something else then ({distance:.1f} dB, expected {EQUAL_DB:.0f} or more)")
+    raise ConversionError(
+        "\n  ".join(
+            (f"{reference.name}: cannot be prepared. Export it again with opset 17 and static shapes.", *reasons)
+        )
+    )
+
+
 def simplify(
     model: onnx.ModelProto, reference: OnnxRunner, feeds: Sequence[Sequence[Array]]
 ) -> tuple[onnx.ModelProto, list[str]]:
     """A simplified copy of ``model`` with unique node names, and notes about what was not possible.
 
     Args:
-        model: Static input shapes.
+        model: Known to compute what the source does.
         reference: The source, to compare with.
         feeds: Inputs to compare on.
-
-    Raises:
-        ConversionError: The model before simplification already differs from its source: the opset was raised wrongly.
     """
-    if difference(model, reference, feeds) < EQUAL_DB:
-        raise ConversionError(
-            f"{reference.name}: after raising the operator set it computes something else "
-            f"({difference(model, reference, feeds):.1f} dB, expected {EQUAL_DB:.0f} or more). Export it again with opset 17."
-        )
     notes: list[str] = []
     try:
         slimmed = _slim(model)

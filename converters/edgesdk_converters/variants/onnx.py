@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from edgesdk.bundle.manifest import Branch, Format, OutputSpec, Precision
 from edgesdk_converters.contract import OutputFacts
 from edgesdk_converters.frontends.api import SourceModel
+from edgesdk_converters.frontends.onnx import opset_of
 from edgesdk_converters.graph import find_branches, pin_shapes, raise_opset, simplify
+from edgesdk_converters.graph.opset import QDQ_OPSET
 from edgesdk_converters.graph.shapes import resolve_shapes
-from edgesdk_converters.graph.simplify import random_feed
+from edgesdk_converters.graph.simplify import first_equal, random_feed
 from edgesdk_converters.progress import Progress
 from edgesdk_converters.quantize import Quantizer, halve
 from edgesdk_converters.quantize.search import search
@@ -39,22 +41,39 @@ class OnnxFamily:
         reference = self.source()
         self._inputs, self._outputs = tuple(reference.inputs), tuple(reference.outputs)
         progress.say("shapes pinned, operator set raised, simplified")
-        pinned = pin_shapes(onnx.load_from_string(source.content), self.shapes)
-        raised, more = raise_opset(pinned, file=source.file)
-        notes += more
         hints = {name: hint.source for name, hint in spec.inputs.items()}
         feed = random_feed([(self.shapes[t.name], t.dtype, hints.get(t.name)) for t in source.inputs])
         self.outputs = tuple(
             OutputFacts(name=name, shape=tuple(value.shape), dtype=np.dtype(value.dtype).name)
             for name, value in zip(self._outputs, reference.run(feed), strict=True)
         )
-        self._model, more = simplify(raised, reference, [feed])
-        self.notes = (*notes, *more)
+        prepared, more = self._prepare(source, reference, feed)
+        self._model, further = simplify(prepared, reference, [feed])
+        self.notes = (*notes, *more, *further)
         self.branches: Mapping[str, tuple[Branch, ...]] = find_branches(self._model)
         self.tools: Mapping[str, str] = {
             **source.tools,
             **{name: version(name) for name in ("onnx", "onnxruntime", "onnxslim", "numpy")},
         }
+
+    def _prepare(
+        self, source: SourceModel, reference: OnnxRunner, feed: Sequence[Array]
+    ) -> tuple[onnx.ModelProto, list[str]]:
+        """Pin and raise; where the model does not survive one of the two (a branch for another rate), without it."""
+        model = onnx.load_from_string(source.content)
+        pinned = pin_shapes(model, self.shapes)
+        raised, notes = raise_opset(pinned, file=source.file)
+        attempts: list[tuple[str, Callable[[], onnx.ModelProto]]] = [
+            ("", lambda: raised),
+            ("shapes stay dynamic in the file", lambda: raise_opset(model, file=source.file)[0]),
+        ]
+        if opset_of(model, source.file) >= QDQ_OPSET:
+            attempts += [
+                ("operator set stays as it was", lambda: pinned),
+                ("shapes and operator set stay as they were", lambda: model),
+            ]
+        prepared, more = first_equal(attempts, reference, feed)
+        return prepared, [*notes, *more]
 
     def source(self) -> OnnxRunner:
         """The source as it was found, dynamic shapes and old operator set included."""

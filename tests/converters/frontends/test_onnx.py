@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from edgesdk.errors import ModelFormatError
+from edgesdk_converters.frontends import read_source
+from edgesdk_converters.spec import ModelSpec
+
+
+def read(path: Path) -> object:
+    return read_source(path, ModelSpec())
+
+
+def test_onnx__reads_inputs_and_metadata(tmp_path: Path, small: onnx.ModelProto) -> None:
+    onnx.helper.set_model_props(small, {"task": "detect"})
+    onnx.save(small, tmp_path / "m.onnx")
+    source = read_source(tmp_path / "m.onnx", ModelSpec())
+    assert source.format == "onnx"
+    assert [(t.name, t.shape, t.dtype) for t in source.inputs] == [("x", (1, 3, 16, 16), "float32")]
+    assert source.metadata == {"task": "detect"}
+
+
+def test_onnx__missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ModelFormatError, match=r"no such file\. Give a \.onnx or \.tflite file"):
+        read(tmp_path / "none.onnx")
+
+
+def test_onnx__empty_file(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"")
+    with pytest.raises(ModelFormatError, match=r"m\.onnx: is empty\. Download or export it again"):
+        read(tmp_path / "m.onnx")
+
+
+def test_onnx__truncated(tmp_path: Path, small: onnx.ModelProto) -> None:
+    (tmp_path / "m.onnx").write_bytes(small.SerializeToString()[:2000])
+    with pytest.raises(ModelFormatError, match=r"cut off \(2000 bytes do not parse as ONNX\)\. Compare its size.*download"):
+        read(tmp_path / "m.onnx")
+
+
+def test_onnx__not_a_model(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"<html><body>404 not found</body></html>")
+    with pytest.raises(ModelFormatError, match=r"is no ONNX (file|model).*download or export it again"):
+        read(tmp_path / "m.onnx")
+
+
+def test_onnx__unknown_format(tmp_path: Path) -> None:
+    (tmp_path / "m.pkl").write_bytes(b"\x80\x04junk")
+    with pytest.raises(ModelFormatError, match=r"m\.pkl: is no model that can be read here.*Give a \.onnx or \.tflite"):
+        read(tmp_path / "m.pkl")
+
+
+def test_onnx__is_tflite(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"\x1c\0\0\0TFL3" + b"\0" * 40)
+    with pytest.raises(ModelFormatError, match=r"is a TFLite model, not ONNX\. Rename it to \.tflite"):
+        read(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("opset", [5, 9999])
+def test_onnx__unsupported_opset(tmp_path: Path, small: onnx.ModelProto, opset: int) -> None:
+    small.opset_import[0].version = opset
+    onnx.save(small, tmp_path / "m.onnx")
+    with pytest.raises(ModelFormatError, match=rf"has opset {opset}, expected 7 to \d+.*Export it again with opset 17"):
+        read(tmp_path / "m.onnx")
+
+
+def test_onnx__invalid_graph(tmp_path: Path, small: onnx.ModelProto) -> None:
+    small.graph.node[0].input[0] = "nowhere"
+    onnx.save(small, tmp_path / "m.onnx")
+    with pytest.raises(ModelFormatError, match=r"is no valid ONNX model: .*Export it again"):
+        read(tmp_path / "m.onnx")
+
+
+def external(model: onnx.ModelProto, location: str) -> onnx.ModelProto:
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    return model
+
+
+@pytest.mark.parametrize("location", ["../secret.bin", "/etc/passwd", "a/../../b.bin"])
+def test_onnx__external_data_outside(tmp_path: Path, small: onnx.ModelProto, location: str) -> None:
+    (tmp_path / "m.onnx").write_bytes(external(small, location).SerializeToString())
+    with pytest.raises(ModelFormatError, match=r"outside the model's folder\. Save the model as one file"):
+        read(tmp_path / "m.onnx")
+
+
+def test_onnx__external_data_by_link_outside(tmp_path: Path, small: onnx.ModelProto) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (tmp_path / "secret.bin").write_bytes(b"x" * 4096)
+    (folder / "w.bin").symlink_to(tmp_path / "secret.bin")
+    (folder / "m.onnx").write_bytes(external(small, "w.bin").SerializeToString())
+    with pytest.raises(ModelFormatError, match="outside the model's folder"):
+        read(folder / "m.onnx")
+
+
+def test_onnx__external_data_missing(tmp_path: Path, small: onnx.ModelProto) -> None:
+    (tmp_path / "m.onnx").write_bytes(external(small, "w.bin").SerializeToString())
+    with pytest.raises(ModelFormatError, match=r"'w\.bin', which is not there\. Copy 'w\.bin' beside m\.onnx"):
+        read(tmp_path / "m.onnx")
+
+
+def test_onnx__external_data_is_loaded(
+    tmp_path: Path, small: onnx.ModelProto, make_conv: Callable[..., onnx.ModelProto]
+) -> None:
+    onnx.save(small, tmp_path / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    source = read_source(tmp_path / "m.onnx", ModelSpec())
+    loaded = onnx.load_from_string(source.content)
+    expected = numpy_helper.to_array(make_conv().graph.initializer[0])
+    np.testing.assert_array_equal(numpy_helper.to_array(loaded.graph.initializer[0]), expected)
