@@ -26,6 +26,8 @@ class FakeBroker:
         """False: it takes messages and stays silent."""
         self.answer: Callable[[Message], int] = lambda _message: 0
         """Reason code for a message; 0x80 and above refuses it."""
+        self.hangs_up: Callable[[Message], bool] = lambda _message: False
+        """Whether a message makes it cut the connections, as brokers do with packets that are too large for them."""
         self.most_in_flight = 0
         """Most messages that ever waited for their acknowledgement."""
         self.wills: list[Message] = []
@@ -104,6 +106,9 @@ class FakeTransport:
             self._token += 1
             token = self._token
             if self._lost:
+                return token
+            if self._broker.hangs_up(message):
+                self._broker.drop_clients()
                 return token
             self._broker.received.append(message)
             self._waiting[token] = message

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from edgesdk.telemetry.codecs.api import Record
 from edgesdk.telemetry.outbox import Outbox
 from edgesdk.telemetry.store import Store
+from edgesdk.telemetry.suspects import Suspects
 
 CHUNK = 64
 """Records read from the disk at once."""
@@ -57,11 +58,13 @@ class Lanes:
     Args:
         outbox: Where records come from.
         wake: Wakes the session thread; called on the writer thread.
+        suspects: Which records must wait.
     """
 
-    def __init__(self, outbox: Outbox, wake: Callable[[], None]) -> None:
+    def __init__(self, outbox: Outbox, wake: Callable[[], None], suspects: Suspects) -> None:
         self._outbox = outbox
         self._wake = wake
+        self._suspects = suspects
         self.ready = False
         """The writer has told where the backlog ends."""
         self._live: deque[Record] = deque()
@@ -83,6 +86,10 @@ class Lanes:
         self._closed = False
         self.in_flight: set[int] = set()
         """Rows that were handed over and not answered."""
+        held = suspects.held()
+        if held is not None:
+            self._refused_upto, wait_s = held
+            self._retry_at = time.monotonic() + wait_s
         outbox.attach(self, self._attached)
 
     # -- the writer thread -----------------------------------------------------------------------------------------
@@ -181,7 +188,7 @@ class Lanes:
     def _next_backlog(self) -> Record | None:
         while self._backlog:
             record = self._backlog.popleft()
-            if record.row not in self.in_flight:
+            if record.row not in self.in_flight and not self._suspects.holds(record.row):
                 return record
         if self._retry_at is not None and time.monotonic() >= self._retry_at and self._cursor >= self._upto:
             self._retry_at = None

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from edgesdk.telemetry.codecs.api import Codec, Message, Record
 from edgesdk.telemetry.lanes import Lanes
 from edgesdk.telemetry.outbox import Outbox
+from edgesdk.telemetry.suspects import HOLD_S, Suspects
 from edgesdk.telemetry.transport import Acked, Arrived, Limits, Lost, Transport, TransportError
 
 MAX_IN_FLIGHT = 20
@@ -44,6 +45,7 @@ class Pump:
         on_command: Called with each command.
         goodbye: The last message of a clean end.
         on_refused: Called with the text when the broker refuses a message.
+        suspects: Learns what was in flight when the connection ended.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Pump:
         on_command: Callable[[Arrived, Lanes], None],
         goodbye: Callable[[], Message],
         on_refused: Callable[[str], None],
+        suspects: Suspects,
     ) -> None:
         self._transport = transport
         self._limits = limits
@@ -68,6 +71,7 @@ class Pump:
         self._on_command = on_command
         self._make_goodbye = goodbye
         self._on_refused = on_refused
+        self._suspects = suspects
         self._limit = max(1, min(MAX_IN_FLIGHT, limits.receive_maximum))
         # Old records leave room, so that a live one goes out at once even while a backlog drains.
         self._old_limit = max(1, self._limit - self._limit // 4)
@@ -86,7 +90,7 @@ class Pump:
                 elif isinstance(event, Arrived):
                     self._on_command(event, self._lanes)
                 else:
-                    raise TransportError(_lost(event))
+                    raise TransportError(self._lost(event))
             stop_at = self._mail.stop_at
             if stop_at is not None and self._finished(stop_at):
                 if self._goodbye is None:
@@ -116,7 +120,7 @@ class Pump:
             if message is not None:
                 self._publish(message, None, old=False)
                 continue
-            if not self._lanes.ready:
+            if not self._lanes.ready or (self._lanes.in_flight and self._suspects.careful):
                 return
             record, old = self._lanes.next_live(), False
             if record is None and self._old_waiting < self._old_limit:
@@ -155,12 +159,23 @@ class Pump:
         if record is None:
             return
         self._lanes.in_flight.discard(record.row)
+        self._suspects.answered(record.row)
         self._old_waiting -= old
         if event.reason_code >= 0x80:
             self._lanes.refused(record.row)
         else:
             self._outbox.acknowledge(record.row)
 
-
-def _lost(event: Lost) -> str:
-    return f"broker: connection lost: {event.reason}. What was not acknowledged is sent again after the reconnect."
+    def _lost(self, event: Lost) -> str:
+        records = {record.row: record for record, _ in self._waiting.values() if record is not None}
+        guilty = self._suspects.lost(records)
+        if guilty is None:
+            return (
+                f"broker: connection lost: {event.reason}. What was not acknowledged is sent again after the reconnect."
+            )
+        record = records[guilty]
+        return (
+            f"broker: ends the connection whenever it gets {record.stream} sequence {record.sequence} "
+            f"({len(record.body)} bytes): {event.reason}. It stays in the outbox and is tried again in {HOLD_S:g} s. "
+            "Does the broker limit the payload's size? Raise that limit, or publish smaller results."
+        )

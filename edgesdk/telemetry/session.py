@@ -14,6 +14,7 @@ from edgesdk.telemetry.commands import Commands
 from edgesdk.telemetry.lanes import Lanes
 from edgesdk.telemetry.outbox import Outbox
 from edgesdk.telemetry.pump import Mail, Pump
+from edgesdk.telemetry.suspects import Suspects
 from edgesdk.telemetry.topics import Topics
 from edgesdk.telemetry.transport import Transport, TransportError
 
@@ -55,6 +56,7 @@ class Session(threading.Thread):
         self._status = status
         self._backoff = backoff
         self._mail = Mail()
+        self._suspects = Suspects()
         self._commands = Commands(topics, outbox, self._mail.control.append)
         self._transport: Transport | None = None
         self._stopping = threading.Event()
@@ -120,7 +122,7 @@ class Session(threading.Thread):
             self._mail.control.clear()
             self._mail.control.append(self._status_message("online"))
             self.connections += 1
-            lanes = Lanes(self._outbox, transport.wake)
+            lanes = Lanes(self._outbox, transport.wake, self._suspects)
             pump = Pump(
                 transport=transport,
                 limits=limits,
@@ -131,6 +133,7 @@ class Session(threading.Thread):
                 on_command=self._commands.handle,
                 goodbye=lambda: self._status_message("offline"),
                 on_refused=self._refused,
+                suspects=self._suspects,
             )
             self.connected = True
             log.info("mqtt: connected")

@@ -85,7 +85,7 @@ def test_session__receive_maximum_is_honoured_in_order(
     ids = publish(telemetry, 60)
     expected = min(20, receive_maximum)
     assert kit.wait_until(lambda: fake_broker.most_in_flight >= max(1, expected - expected // 4))
-    while telemetry.stats().pending or telemetry.stats().queued:
+    while telemetry.stats().delivered < 60:
         fake_broker.release()
         fake_broker.acknowledge = False
         time.sleep(0.002)
@@ -167,6 +167,39 @@ def test_session__packet_larger_than_the_broker_takes__stays_and_is_reported(
     assert kit.wait_until(lambda: telemetry.stats().delivered == 5)
     assert telemetry.stats().pending == 1
     assert "takes packets of at most 2000 bytes" in (telemetry.stats().problem or "")
+
+
+def test_session__record_that_makes_the_broker_hang_up__does_not_hold_up_the_others(
+    make_telemetry: MakeTelemetry, fake_broker: FakeBroker, kit: Any
+) -> None:
+    fake_broker.hangs_up = lambda message: len(message.payload) > 20_000
+    telemetry = make_telemetry()
+    telemetry.start()
+    assert kit.wait_until(lambda: telemetry.stats().connected)
+    publish(telemetry, 30)
+    telemetry.publish("door", {"pad": "x" * 30_000}, captured=Stamp.now())
+    publish(telemetry, 30)
+    assert kit.wait_until(lambda: telemetry.stats().delivered == 60)
+    assert telemetry.stats().pending == 1
+    assert {r["sequence"] for r in results(fake_broker)} == set(range(1, 62)) - {31}
+    publish(telemetry, 30)
+    assert kit.wait_until(lambda: telemetry.stats().delivered == 90)
+
+
+def test_session__connections_that_break_by_themselves__convict_nobody(
+    make_telemetry: MakeTelemetry, fake_broker: FakeBroker, kit: Any
+) -> None:
+    fake_broker.acknowledge = False
+    telemetry = make_telemetry()
+    telemetry.start()
+    publish(telemetry, 100)
+    for _ in range(4):
+        seen = len(results(fake_broker))
+        assert kit.wait_until(lambda seen=seen: len(results(fake_broker)) > seen)
+        fake_broker.drop_clients()
+    fake_broker.acknowledge = True
+    fake_broker.release()
+    assert kit.wait_until(lambda: telemetry.stats().pending == 0)
 
 
 def test_health__only_the_newest_waits_and_is_not_stored(
