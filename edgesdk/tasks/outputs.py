@@ -84,7 +84,8 @@ def logit(probability: float) -> float:
 
 def softmax(logits: Array) -> NDArray[np.float32]:
     """Softmax over the last axis, float32, shifted by the maximum so that it cannot overflow."""
-    shifted = np.asarray(logits, np.float32) - np.max(logits, axis=-1, keepdims=True)
+    with np.errstate(over="ignore"):  # the shift of a lowest number may become -inf, whose power is 0 all the same
+        shifted = np.asarray(logits, np.float32) - np.max(logits, axis=-1, keepdims=True)
     powers = np.exp(shifted)
     result: NDArray[np.float32] = powers / powers.sum(axis=-1, keepdims=True)
     return result

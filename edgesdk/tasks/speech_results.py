@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesdk.tasks.results import check_array, check_equal_lengths
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpeechSegment:
@@ -41,7 +43,7 @@ class VoiceActivity:
     kind: ClassVar[str] = "voice_activity"
 
     probabilities: NDArray[np.float32]
-    """(n,), 0..1: speech in each chunk that this block completed."""
+    """(n,), 0..1: speech in each chunk that this block completed, broken ones left out."""
     start_samples: NDArray[np.int64]
     """(n,): index of each chunk's first sample in the stream."""
     sample_rate_hz: int
@@ -55,7 +57,18 @@ class VoiceActivity:
     speaking: bool = False
     """Whether a segment is open at the end of this block."""
     gaps: int = 0
-    """Jumps in ``Audio.first_sample`` since the stream began; each one reset the model's state."""
+    """Since the stream began: jumps in ``Audio.first_sample``, and blocks whose inference failed. Each one reset the model's
+    state."""
+    broken_chunks: int = 0
+    """Chunks since the stream began for which the model returned NaN or infinity, because the sound held some or a state had
+    run away. They are in no array here, and each one reset the model's state."""
+
+    def __post_init__(self) -> None:
+        check_array("VoiceActivity", "probabilities", self.probabilities, dtype=np.float32, shape=(None,))
+        check_array("VoiceActivity", "start_samples", self.start_samples, dtype=np.int64, shape=(None,))
+        check_equal_lengths(
+            "VoiceActivity", probabilities=len(self.probabilities), start_samples=len(self.start_samples)
+        )
 
     @property
     def start_s(self) -> NDArray[np.float64]:
@@ -79,4 +92,5 @@ class VoiceActivity:
             "events": [event.to_json() for event in self.events],
             "segments": [segment.to_json() for segment in self.segments],
             "gaps": self.gaps,
+            "broken_chunks": self.broken_chunks,
         }

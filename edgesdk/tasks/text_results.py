@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk.tasks.results import check_array, check_equal_lengths, rounded
+from edgesdk.tasks.results import check_array, check_equal_lengths, check_finite, rounded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -57,6 +57,9 @@ class Direction:
     """0 is upright; 180 stands on its head. Turn the picture by this much to read it."""
     score: float
 
+    def __post_init__(self) -> None:
+        check_finite("Direction", "score", self.score)
+
     def to_json(self) -> dict[str, Any]:
         """``{"kind", "degrees", "score"}``."""
         return {"kind": self.kind, "degrees": self.degrees, "score": round(self.score, 4)}
@@ -76,6 +79,7 @@ class TextLine:
     """(4, 2); the whole picture where a picture of one line was read."""
 
     def __post_init__(self) -> None:
+        check_finite("TextLine", "score", self.score)
         check_array("TextLine", "quad", self.quad, dtype=np.float32, shape=(4, 2))
 
     def to_json(self) -> dict[str, Any]:

@@ -173,19 +173,7 @@ def test_task__constant_outputs_give_a_plain_result(name: str, fill: float) -> N
     assert json.loads(json.dumps(listed, allow_nan=False)) == listed
 
 
-NOT_YET_GUARDED = {"text-direction", "text-recognition", "voice-activity"}
-"""Their scores still pass NaN on; each leaves this list when its result type checks them."""
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(strict=False, reason="its scores pass NaN on"))
-        if name in NOT_YET_GUARDED
-        else name
-        for name in sorted(registry.plugins(registry.TASKS))
-    ],
-)
+@tasks
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, 1e20], ids=str)
 def test_task__wild_outputs_give_valid_json_or_a_task_error(name: str, value: float) -> None:
     """What a model that was quantized to death returns: no crash, no warning, no NaN in a payload."""
@@ -273,13 +261,49 @@ def test_task__session_with_other_shapes_is_refused(name: str) -> None:
         make_task(contract)(lambda _: [np.zeros((2, 2), np.float32) for _ in contract.outputs], sample)
 
 
+PAGE = Path(__file__).parents[2] / "docs" / "tasks.md"
+
+
+def _documented() -> dict[str, dict[str, str]]:
+    """``{task: {option: default as written}}`` off the tables of docs/tasks.md.
+
+    A section names its tasks in its heading; one of several tasks has the task in a first column, empty where it is that of
+    the row above.
+    """
+    found: dict[str, dict[str, str]] = {}
+    tasks: list[str] = []
+    current = ""
+    for line in PAGE.read_text("utf-8").splitlines():
+        if line.startswith("## "):
+            tasks = line.removeprefix("## ").split(", ")
+            current = tasks[0]
+            found.update({task: {} for task in tasks})
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if not line.startswith("|") or set(cells[0]) == {"-"} or "option" in cells:
+            continue
+        if len(tasks) > 1:
+            current = cells.pop(0) or current
+        found[current][cells[0].strip("`")] = cells[1]
+    return found
+
+
+def _written(default: object) -> str:
+    """A default as the page writes it."""
+    if isinstance(default, str):
+        return f"`{default}`"
+    if isinstance(default, bool):
+        return str(default).lower()
+    return f"{default:g}"  # a number: the rest was told apart before
+
+
 @tasks
-def test_task__its_options_are_documented(name: str) -> None:
+def test_task__its_options_are_documented_with_their_defaults(name: str) -> None:
     """Options are what people write into a model spec; docs/tasks.md is where they look them up."""
-    page = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text("utf-8")
-    options = getattr(type(make_task(EXAMPLES[name][0])), "Options", None)
-    if options is None:
-        pytest.skip("the task does not publish its options type")
-    missing = [field.encode_name for field in msgspec.structs.fields(options) if f"`{field.encode_name}`" not in page]
-    assert not missing, f"docs/tasks.md does not name: {', '.join(missing)}"
-    assert name in page
+    fields = msgspec.structs.fields(type(make_task(EXAMPLES[name][0])).Options)  # type: ignore[attr-defined]  # by convention
+    table = _documented()[name]
+    assert sorted(table) == sorted(field.encode_name for field in fields)
+    for field in fields:
+        if field.default is None or field.default == ():  # prose says what that means
+            assert table[field.encode_name], field.encode_name
+        else:
+            assert table[field.encode_name] == _written(field.default), field.encode_name

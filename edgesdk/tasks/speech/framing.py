@@ -69,7 +69,7 @@ class AudioFramer:
         self.context_samples = source.context_samples
         self.sample_rate_hz = source.sample_rate_hz
         self.gaps = 0
-        """Jumps since the last reset."""
+        """Jumps since the last reset, and calls of :meth:`break_off`."""
         self._shape = spec.shape
         self._next: int | None = None
         self._waiting = np.zeros(self.context_samples, np.float32)  # context, then samples that fill no chunk yet
@@ -110,6 +110,10 @@ class AudioFramer:
             self._next = audio.first_sample + audio.pcm.size
             self._waiting = waiting[count * self.chunk_samples :].copy()
         return Chunks(chunks=chunks, gap=gap, begin=begin)
+
+    def break_off(self) -> None:
+        """Forget what waits and the context; the next block counts as a gap, even where it continues this one."""
+        self._next = -1  # no block begins there
 
     def reset(self) -> None:
         """Forget what waits, the context and the count of gaps."""

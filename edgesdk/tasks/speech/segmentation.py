@@ -29,10 +29,17 @@ class SpeechSegmenter:
     def __init__(self, rule: SegmentRule, sample_rate_hz: int) -> None:
         self._rule = rule
         self._rate = sample_rate_hz
+        self.events: list[SpeechEvent] = []
+        """Since :meth:`take` was last called."""
+        self.closed: list[SpeechSegment] = []
+        """Segments that ended since :meth:`take` was last called."""
         self.begin(0)
 
     def begin(self, first_sample: int) -> None:
-        """Start a new stretch at this sample; a segment that is open is forgotten (:meth:`finish` closes it)."""
+        """Start a new stretch at this sample; a segment that is open is forgotten (:meth:`finish` closes it).
+
+        What ended before and was not taken yet stays.
+        """
         self._floor_s = (
             first_sample / self._rate
         )  # nothing starts earlier: begin of the stretch, or end of the segment before
@@ -40,10 +47,6 @@ class SpeechSegmenter:
         self._start: int | None = None
         self._silence: int | None = None
         self._confirmed = False
-        self.events: list[SpeechEvent] = []
-        """Since :meth:`take` was last called."""
-        self.closed: list[SpeechSegment] = []
-        """Segments that ended since :meth:`take` was last called."""
 
     @property
     def speaking(self) -> bool:

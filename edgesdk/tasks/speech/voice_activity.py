@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 import numpy as np
@@ -14,7 +16,8 @@ from edgesdk.samples import Audio, Sample
 from edgesdk.tasks.api import Array, Run
 from edgesdk.tasks.inputs import constant
 from edgesdk.tasks.options import TaskOptions, read_options
-from edgesdk.tasks.speech.framing import AudioFramer
+from edgesdk.tasks.results import check_finite
+from edgesdk.tasks.speech.framing import AudioFramer, Chunk
 from edgesdk.tasks.speech.segmentation import SegmentRule, SpeechSegmenter
 from edgesdk.tasks.speech_results import VoiceActivity
 
@@ -47,9 +50,19 @@ class VoiceActivityTask:
     Inputs: one ``audio``, any number of ``state`` and ``constant``. Outputs: the one that is no state's is the
     probability. ``Audio.last`` ends the stream; the next block begins a new one with fresh states.
 
+    A chunk for which the model returns NaN or infinity is left out and counted, and the states become zeros again: NaN in a
+    state would stay in it for ever. Where neither the chunk nor the states can be the reason, the model is broken, which is a
+    `TaskError`.
+
+    Where an inference raises, the rest of that block is lost as if it had not been recorded: the next block counts as a gap,
+    begins with fresh states, and carries the end of a segment that was open. The block cannot be given again: its first chunks
+    have been heard, and an app that goes on has sent the next sound already.
+
     Raises:
         TaskError: The contract's inputs, outputs or options do not fit.
     """
+
+    Options: ClassVar[type[TaskOptions]] = VoiceActivityOptions
 
     def __init__(self, contract: Contract) -> None:
         self.contract = contract
@@ -59,6 +72,9 @@ class VoiceActivityTask:
         self._states, self._probability = _state_pairs(contract)
         self._zeros: list[Array] = [_initial(spec) for spec in contract.inputs]
         self._inputs = list(self._zeros)
+        self._fresh = True
+        """Whether the states are zeros."""
+        self._broken = 0
         end_threshold = options.end_threshold
         self._rule = SegmentRule(
             threshold=options.threshold,
@@ -73,38 +89,38 @@ class VoiceActivityTask:
         """Run the model once per chunk that this block completes.
 
         Raises:
-            TaskError: The sample is no audio, or of another sample rate, dtype or width.
+            TaskError: The sample is no audio, or of another sample rate, dtype or width; or the model returns NaN for a sound
+                without any.
         """
         audio = _audio_sample(sample)
         framed = self._framer.push(audio)
         if framed.gap:
             self._segmenter.finish()
-        ended, events = self._segmenter.take() if framed.gap else ((), ())
         if framed.begin:
-            self._inputs = list(self._zeros)
+            self._zero_states()
             self._segmenter.begin(audio.first_sample)
-        probabilities = np.empty(len(framed.chunks), np.float32)
-        for index, chunk in enumerate(framed.chunks):
-            self._inputs[self._audio] = chunk.values
-            outputs = run(self._inputs)
-            for into, output in self._states:
-                self._inputs[into] = outputs[output]
-            probability = float(outputs[self._probability].reshape(-1)[0])
-            probabilities[index] = probability
-            self._segmenter.push(probability, chunk.start_sample, chunk.samples)
+        try:
+            heard = self._hear(run, framed.chunks)
+        except Exception:
+            if audio.last:
+                self.reset()
+            else:
+                self._framer.break_off()
+            raise
         if audio.last:
             self._segmenter.finish()
-        segments, more_events = self._segmenter.take()
+        segments, events = self._segmenter.take()
         result = VoiceActivity(
-            probabilities=probabilities,
-            start_samples=np.array([chunk.start_sample for chunk in framed.chunks], np.int64),
+            probabilities=np.array([probability for _, probability in heard], np.float32),
+            start_samples=np.array([start_sample for start_sample, _ in heard], np.int64),
             sample_rate_hz=self._framer.sample_rate_hz,
             chunk_samples=self._framer.chunk_samples,
             threshold=self._rule.threshold,
-            segments=(*ended, *segments),
-            events=(*events, *more_events),
+            segments=segments,
+            events=events,
             speaking=self._segmenter.speaking,
             gaps=self._framer.gaps,
+            broken_chunks=self._broken,
         )
         if audio.last:
             self.reset()
@@ -126,10 +142,39 @@ class VoiceActivityTask:
         return feeds
 
     def reset(self) -> None:
-        """Forget the stream: waiting samples, states, open segment, count of gaps."""
+        """Forget the stream: waiting samples, states, open segment, counts."""
         self._framer.reset()
+        self._zero_states()
+        self._broken = 0
+        self._segmenter = SpeechSegmenter(self._rule, self._framer.sample_rate_hz)
+
+    def _zero_states(self) -> None:
         self._inputs = list(self._zeros)
-        self._segmenter.begin(0)
+        self._fresh = True
+
+    def _hear(self, run: Run, chunks: Sequence[Chunk]) -> list[tuple[int, float]]:
+        """Start sample and probability of each chunk that the model made something of."""
+        heard: list[tuple[int, float]] = []
+        for chunk in chunks:
+            self._inputs[self._audio] = chunk.values
+            outputs = run(self._inputs)
+            probability = float(outputs[self._probability].reshape(-1)[0])
+            if not (math.isfinite(probability) and all(_is_finite(outputs[output]) for _, output in self._states)):
+                if self._fresh and _is_finite(chunk.values):
+                    check_finite("VoiceActivity", "probabilities", math.nan)
+                self._broken += 1
+                self._zero_states()
+                continue
+            for into, output in self._states:
+                self._inputs[into] = outputs[output]
+            self._fresh = False
+            heard.append((chunk.start_sample, probability))
+            self._segmenter.push(probability, chunk.start_sample, chunk.samples)
+        return heard
+
+
+def _is_finite(array: Array) -> bool:
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
 def _audio_sample(sample: Sample) -> Audio:

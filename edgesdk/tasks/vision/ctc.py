@@ -48,12 +48,13 @@ def decode(
     """Best class of each step, repeats merged, blanks dropped (greedy decoding).
 
     Args:
-        probabilities: (T, C).
+        probabilities: (T, C), finite.
         characters: Of C classes.
         blank_index: The class that is no character.
 
     Returns:
-        The text, the mean probability of its characters (0 without any), and the step of each character.
+        The text, the mean probability of its characters (0 without any; values outside 0..1, which are no probabilities,
+        count as 0 or 1), and the step of each character.
 
     Source: Graves et al., Connectionist Temporal Classification, 2006, section 3.2 (best path decoding).
     """
@@ -64,7 +65,7 @@ def decode(
     if not steps.size:
         return "", 0.0, ()
     classes = best[steps]
-    score = float(probabilities[steps, classes].mean())
+    score = float(probabilities[steps, classes].clip(0, 1).mean())
     return "".join(characters[index] for index in classes.tolist()), score, tuple(steps.tolist())
 
 

@@ -16,6 +16,7 @@ from edgesdk.samples import Picture, Sample
 from edgesdk.tasks.api import Array, Run
 from edgesdk.tasks.options import TaskOptions
 from edgesdk.tasks.outputs import check_outputs, dequantize, softmax
+from edgesdk.tasks.results import check_finite
 from edgesdk.tasks.text_results import Direction, TextLine
 from edgesdk.tasks.vision import ctc
 from edgesdk.tasks.vision.base import PictureTask
@@ -79,7 +80,8 @@ class TextRecognition(PictureTask[TextRecognitionOptions, TextLine]):
         """Read one line.
 
         Raises:
-            TaskError: The sample is no picture or of an unusable pixel format, or the output's shape is not the contract's.
+            TaskError: The sample is no picture or of an unusable pixel format, or the output's shape is not the contract's, or
+                it holds NaN or infinity.
         """
         windows: list[NDArray[np.float32]] = []
         starts: list[int] = []
@@ -87,6 +89,8 @@ class TextRecognition(PictureTask[TextRecognitionOptions, TextLine]):
             outputs = run(feed)
             check_outputs(self.contract, outputs)
             values = dequantize(outputs[0], self.contract.outputs[0])[0]
+            # Before any arithmetic: the maximum of a step is NaN or infinity where one of its classes is.
+            check_finite("TextLine", "score", values.max(axis=1))
             windows.append(softmax(values) if self.options.activation == "softmax" else values)
             starts.append(start)
         blank = self.options.blank_index
@@ -169,6 +173,7 @@ class TextDirection(PictureTask[TextDirectionOptions, Direction]):
         """The likelier class."""
         del placement
         values = outputs[0][0]
+        check_finite("Direction", "score", values.max())
         scores = softmax(values) if self.options.activation == "softmax" else values
         best = int(scores.argmax())
         return Direction(degrees=self._degrees[best], score=float(scores[best]))

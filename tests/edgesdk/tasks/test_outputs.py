@@ -30,6 +30,7 @@ def test_softmax__sums_to_one_and_does_not_overflow() -> None:
     with np.errstate(over="raise"):
         values = softmax(np.array([[1000, 1000, -1000]], np.float32))
     np.testing.assert_allclose(values, [[0.5, 0.5, 0]])
+    np.testing.assert_array_equal(softmax(np.array([[-3e38, 3e38, 0]], np.float32)), [[0, 1, 0]])
 
 
 def test_dequantize__per_tensor_and_per_channel() -> None:

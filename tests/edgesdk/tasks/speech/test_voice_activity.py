@@ -86,6 +86,87 @@ def test_voice_activity__gap_closes_the_segment_and_zeroes_the_state(vad_contrac
     assert [event.event for event in result.events] == ["end", "start"]
 
 
+def test_voice_activity__nan_in_the_sound_does_not_stay_in_the_state(vad_contract: MakeContract) -> None:
+    """A model whose state takes the sound in, as a recurrent one does: without a reset it would be NaN for ever."""
+
+    def run(inputs: Sequence[Array]) -> list[Array]:
+        chunk, state, _ = inputs
+        after = state + chunk.sum()
+        return [np.array([[np.abs(chunk[0, 64:]).mean() + 0 * after.sum()]], np.float32), after]
+
+    task = VoiceActivityTask(vad_contract(options={"min_speech_s": 0.03, "min_silence_s": 0.06, "pad_s": 0}))
+    pcm = _chunks(1, 1, 1, 0, 0, 0)
+    pcm[2 * 512 - 1] = np.nan  # in the context of the chunk after it as well
+    result = task(run, _audio(pcm))
+    assert result.start_samples.tolist() == [0, 1536, 2048, 2560]
+    assert result.probabilities.tolist() == [1, 0, 0, 0]
+    assert (result.broken_chunks, result.gaps) == (2, 0)
+    assert [event.event for event in result.events] == ["start", "end"]
+    assert task(run, _audio(_chunks(1), 6 * 512)).probabilities.tolist() == [1]
+    assert json.dumps(result.to_json(), allow_nan=False)
+    task.reset()
+    assert task(run, _audio(_chunks(0))).broken_chunks == 0
+
+
+@pytest.mark.parametrize("broken", ["probability", "state"])
+def test_voice_activity__state_that_ran_away_begins_anew(vad_contract: MakeContract, broken: str) -> None:
+    def run(inputs: Sequence[Array]) -> list[Array]:
+        state = inputs[1] + np.float32(1)
+        bad = state[0, 0, 0] == 3
+        probability = np.array([[np.nan if bad and broken == "probability" else 0.5]], np.float32)
+        return [probability, state * np.float32(np.inf) if bad and broken == "state" else state]
+
+    task = VoiceActivityTask(vad_contract())
+    result = task(run, _audio(_chunks(0, 0, 0, 0, 0, 0, 0)))
+    assert result.start_samples.tolist() == [0, 512, 1536, 2048, 3072]
+    assert result.broken_chunks == 2
+
+
+def test_voice_activity__model_that_gives_nan_for_good_sound_is_an_error(vad_contract: MakeContract) -> None:
+    task, model = VoiceActivityTask(vad_contract()), _Model()
+
+    def broken(inputs: Sequence[Array]) -> list[Array]:
+        return [np.full((1, 1), np.nan, np.float32), inputs[1]]
+
+    with pytest.raises(TaskError, match=r"VoiceActivity\.probabilities holds NaN.*run a variant of higher precision"):
+        task(broken, _audio(_chunks(0, 0)))
+    assert task(model, _audio(_chunks(1), 1024)).probabilities.tolist() == [1]
+
+
+def test_voice_activity__failed_inference_loses_its_block_and_is_a_gap(vad_contract: MakeContract) -> None:
+    options = {"min_speech_s": 0.03, "min_silence_s": 0.06, "pad_s": 0}
+    task, model = VoiceActivityTask(vad_contract(options=options)), _Model()
+
+    def fails_at_third(inputs: Sequence[Array]) -> list[Array]:
+        if len(model.counts) == 3:
+            raise RuntimeError("the accelerator went away")
+        return model(inputs)
+
+    assert task(fails_at_third, _audio(_chunks(0, 1))).speaking is True
+    with pytest.raises(RuntimeError, match="accelerator"):
+        task(fails_at_third, _audio(np.concatenate((_chunks(1, 1, 1), [1.0] * 100)), 2 * 512))
+    result = task(model, _audio(_chunks(0, 0), 5 * 512 + 100))
+    # The third chunk was heard before the failure; the segment ends behind it, and its end is told now.
+    assert [event.to_json() for event in result.events] == [{"event": "end", "time_s": 0.096}]
+    assert result.segments == (SpeechSegment(start_s=0.032, end_s=0.096),)
+    assert result.gaps == 1
+    assert result.start_samples.tolist() == [5 * 512 + 100, 6 * 512 + 100]  # what waited is gone with the block
+    assert model.counts[-2:] == [0, 1]
+
+
+def test_voice_activity__failure_in_the_last_block_ends_the_stream(vad_contract: MakeContract) -> None:
+    task, model = VoiceActivityTask(vad_contract()), _Model()
+    task(model, _audio(_chunks(1)))
+
+    def fails(_: Sequence[Array]) -> list[Array]:
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        task(fails, _audio(_chunks(1), 512, last=True))
+    result = task(model, _audio(_chunks(0)))
+    assert (result.gaps, result.events, model.counts[-1]) == (0, (), 0)
+
+
 def test_voice_activity__block_without_a_chunk(vad_contract: MakeContract) -> None:
     task = VoiceActivityTask(vad_contract())
     result = task(_Model(), _audio(np.zeros(100)))
@@ -106,6 +187,7 @@ def test_voice_activity__json_is_plain_and_rounded(vad_contract: MakeContract) -
         "events": [{"event": "start", "time_s": 0.064}],
         "segments": [{"start_s": 0.064, "end_s": None}],
         "gaps": 0,
+        "broken_chunks": 0,
     }
 
 

@@ -182,3 +182,33 @@ def test_direction__sees_the_middle_of_a_long_line_unsqueezed() -> None:
 def test_direction__labels_that_do_not_fit(labels: tuple[str, ...], expected: str) -> None:
     with pytest.raises(TaskError, match=expected):
         TextDirection(_direction(labels))
+
+
+@pytest.mark.parametrize("activation", ["none", "softmax"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_recognition__nan_is_an_error_in_one_window_and_in_several(activation: str, value: float) -> None:
+    broken = np.zeros((1, 20, 4), np.float32)
+    broken[0, 19, 0] = value  # the blank's, in the part that two windows share
+    task = TextRecognition(_contract(activation=activation))
+    for line in ("ab", "ab" * 30):
+        with pytest.raises(
+            TaskError, match=r"TextLine\.score holds NaN or infinity.*run a variant of higher precision"
+        ):
+            task(lambda _: [broken], _line(line))
+
+
+@pytest.mark.parametrize("activation", ["none", "softmax"])
+def test_recognition__absurd_numbers_make_no_absurd_score(activation: str) -> None:
+    absurd = np.zeros((1, 20, 4), np.float32)
+    absurd[0, ::2, 1] = 3e38
+    absurd[0, 1::2, 0] = 3e38
+    line = TextRecognition(_contract(activation=activation))(lambda _: [absurd], _line("ab"))
+    assert (line.text, line.score) == ("a" * 10, 1.0)
+
+
+@pytest.mark.parametrize("activation", ["none", "softmax"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_direction__nan_is_an_error(activation: str, value: float) -> None:
+    task = TextDirection(_direction(activation=activation))
+    with pytest.raises(TaskError, match=r"Direction\.score holds NaN or infinity.*run a variant of higher precision"):
+        task(lambda _: [np.array([[0.5, value]], np.float32)], _line("ab"))
