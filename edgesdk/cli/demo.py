@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import logging
 import sys
 import time
+import warnings
 from pathlib import Path
 
 from edgesdk.cli.main import CONVERTERS_PIP_LINE, Command
+from edgesdk.demo.screen import Screen
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +29,6 @@ def _run(options: argparse.Namespace) -> int:
     from edgesdk.demo.plan import DEVICE_PROFILE
     from edgesdk.demo.report import as_json, stream_table, summary
     from edgesdk.demo.runner import run_demo
-    from edgesdk.demo.screen import Screen
 
     steps = registry.plugins(registry.DEMO)
     if "prepare" not in steps:
@@ -37,6 +40,12 @@ def _run(options: argparse.Namespace) -> int:
 
     def note(words: str) -> None:
         screen.say(f"[{time.monotonic() - begin:5.1f} s] {words}")
+
+    # Warnings and log lines stand above the live table instead of tearing it.
+    warnings.showwarning = lambda message, *_, **__: screen.say(f"warning: {message}")
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(_Lines(screen))
 
     folder: Path = options.output or cache_dir() / "demo"
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,6 +73,19 @@ def _run(options: argparse.Namespace) -> int:
         )
         return 1
     return 0
+
+
+class _Lines(io.TextIOBase):
+    """A text stream whose lines go to the screen."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+
+    def write(self, text: str) -> int:
+        """Show what is more than white space."""
+        if text.strip():
+            self._screen.say(text.rstrip("\n"))
+        return len(text)
 
 
 COMMAND = Command(

@@ -85,7 +85,7 @@ def summary(report: dict[str, Any]) -> list[str]:
     rows = []
     for model in report["models"]:
         size, cpu = model["size_bytes"], model["cpu_ms"]
-        fidelity = ", ".join(f"{name} {_fidelity(values)}" for name, values in model["fidelity"].items())
+        fidelity = ", ".join(_fidelity(values) for values in model["fidelity"].values())
         rows.append(
             (
                 model["name"],
@@ -94,7 +94,7 @@ def summary(report: dict[str, Any]) -> list[str]:
                 f"{size['before'] / 1e6:.2f} -> {size['after'] / 1e6:.2f}" if size else "",
                 f"{cpu['before']:.2f} -> {cpu['after']:.2f}" if cpu else "",
                 f"{cpu['ratio']:.2f}x" if cpu else "",
-                fidelity[:80] or "the source itself",
+                fidelity,
             )
         )
     lines = table(("model", "format", "precision", "MB", "CPU ms", "time", "fidelity per branch"), rows)
@@ -102,7 +102,8 @@ def summary(report: dict[str, Any]) -> list[str]:
     if refused:
         lines += ["", f"The guard refused {len(refused)} variants rather than ship a model that is silently worse:"]
         for model, one in refused:
-            lines.append(f"  {model['name']} {one['variant']}: {'; '.join(one['reasons'])}")
+            lines.append(f"  {model['name']} {one['variant']}:")
+            lines += [f"    {reason}" for reason in one["reasons"]]
         advice = dict.fromkeys(words for model, _ in refused for words in model["advice"])
         lines += ["  What an engineer can do:", *(f"    - {words}" for words in advice)] if advice else []
     lines += ["", f"published {report['published']}, received {report['received']} in {report['seconds']:.0f} s"]

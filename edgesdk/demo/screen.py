@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import threading
 from collections.abc import Sequence
 from typing import TextIO
 
@@ -15,6 +16,8 @@ class Screen:
         self._stream = stream or sys.stderr
         self._live = self._stream.isatty()
         self._drawn = 0
+        self._block: list[str] = []
+        self._lock = threading.Lock()  # warnings and log lines come from the app's threads
 
     @property
     def live(self) -> bool:
@@ -28,21 +31,31 @@ class Screen:
                 self._stream.writelines(f"{line}\n" for line in lines)
                 self._stream.flush()
             return
+        with self._lock:
+            self._redraw(lines)
+            if final:
+                self._drawn, self._block = 0, []
+
+    def _redraw(self, lines: Sequence[str]) -> None:
         width = shutil.get_terminal_size().columns
         back = f"\x1b[{self._drawn}F" if self._drawn else ""
         # Each line is cut to the width (a wrapped one would break the count) and cleared to its end.
         body = "".join(f"\x1b[2K{line[: width - 1]}\n" for line in lines)
         self._stream.write(back + body + "\x1b[J")
         self._stream.flush()
-        self._drawn = 0 if final else len(lines)
+        self._drawn, self._block = len(lines), list(lines)
 
     def say(self, line: str) -> None:
         """Print one line for good, above the block."""
-        if self._live and self._drawn:
-            self._stream.write(f"\x1b[{self._drawn}F\x1b[J")
-            self._drawn = 0
-        self._stream.write(f"{line}\n")
-        self._stream.flush()
+        with self._lock:
+            block, up = self._block, self._drawn
+            if self._live and up:
+                self._stream.write(f"\x1b[{up}F\x1b[J")
+                self._drawn = 0
+            self._stream.write(f"{line}\n")
+            self._stream.flush()
+            if self._live and block:
+                self._redraw(block)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

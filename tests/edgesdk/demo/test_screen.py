@@ -39,4 +39,4 @@ def test_screen_say__stands_above_the_block() -> None:
     screen = Screen(stream)
     screen.draw(["one"])
     screen.say("note")
-    assert stream.getvalue().endswith("\x1b[1F\x1b[Jnote\n")
+    assert stream.getvalue().endswith("\x1b[1F\x1b[Jnote\n\x1b[2Kone\n\x1b[J")
