@@ -7,6 +7,7 @@ from collections import deque
 from typing import Generic, TypeVar
 
 from edgesdk.app.config import Policy
+from edgesdk.sources import Source
 
 T = TypeVar("T")
 
@@ -88,3 +89,10 @@ class SampleQueue(Generic[T]):
             self.dropped += len(self._items)
             self._items.clear()
             self._changed.notify_all()
+
+
+def default_policy(source: Source) -> Policy:
+    """The queue policy where a stream names none; see :class:`edgesdk.app.config.StreamConfig`."""
+    if not source.live:
+        return "block"
+    return "drop_oldest" if getattr(source, "media", "picture") == "audio" else "latest"

@@ -9,8 +9,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import edgesdk
 from edgesdk.app.capture import Backoff, Capture
-from edgesdk.app.config import AppConfig, StreamConfig, device_id, load_config, source_kind
+from edgesdk.app.config import AppConfig, StreamConfig, device_id, source_kind
 from edgesdk.app.events import Event, HealthEvent
 from edgesdk.app.inference import Done, Inference
+from edgesdk.app.loading import load_config
 from edgesdk.app.publishing import Publisher
-from edgesdk.app.queues import SampleQueue
+from edgesdk.app.queues import SampleQueue, default_policy
 from edgesdk.app.stats import AppStats, StreamStats
 from edgesdk.errors import EdgeSdkError
 from edgesdk.samples import Sample
@@ -192,7 +193,7 @@ class App:
             return load(*config.files, backend=config.backend, variant=config.variant, threads=config.threads)
         except EdgeSdkError as error:
             files = ", ".join(map(str, config.files))
-            raise type_preserving(error, f"model {name!r} ({files}) cannot be loaded: {error}") from error
+            raise EdgeSdkError(f"model {name!r} ({files}) cannot be loaded: {error}") from error
 
     def _make_telemetry(self, sources: dict[str, Source]) -> Telemetry:
         from edgesdk.telemetry import Telemetry
@@ -386,32 +387,10 @@ class App:
         self.failure = f"{self.failure}\n{reason}" if self.failure else reason
 
 
-def default_policy(source: Source) -> Any:
-    """The queue policy where a stream names none; see :class:`edgesdk.app.config.StreamConfig`."""
-    if not source.live:
-        return "block"
-    return "drop_oldest" if getattr(source, "media", "picture") == "audio" else "latest"
-
-
-def type_preserving(error: EdgeSdkError, text: str) -> EdgeSdkError:
-    """``error`` with another text; the plain root class where its constructor wants more than a text."""
-    try:
-        return type(error)(text)
-    except TypeError:
-        return EdgeSdkError(text)
-
-
-class suppress_errors:  # noqa: N801 - used as contextlib.suppress is
+@contextmanager
+def suppress_errors(what: str) -> Iterator[None]:
     """Goes on after an error while ending: the rest has to be closed as well. The error is logged."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
-        if isinstance(error, Exception):
-            logger.error("%s failed: %s", self._what, error)
-            return True
-        return False
+    try:
+        yield
+    except Exception:
+        logger.exception("%s failed", what)

@@ -27,7 +27,8 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from edgesdk.app.config import SCHEMA_FILE, app_json_schema, parse_config
+    from edgesdk.app.config import SCHEMA_FILE, app_json_schema
+    from edgesdk.app.loading import parse_config
     from edgesdk.app.template import render
 
     output: Path = options.output

@@ -14,8 +14,8 @@ import pytest
 
 from edgesdk.app import App
 from edgesdk.app.capture import Backoff
-from edgesdk.app.config import parse_config
 from edgesdk.app.events import Event
+from edgesdk.app.loading import parse_config
 from edgesdk.errors import TaskError
 from edgesdk.samples import Sample
 

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from edgesdk.app import AppConfig, app_json_schema, load_config
-from edgesdk.app.config import SCHEMA_FILE, device_id, parse_config, source_kind
+from edgesdk.app.config import SCHEMA_FILE, device_id, source_kind
+from edgesdk.app.loading import parse_config
 from edgesdk.errors import ConfigError
 
 ROOT = Path(__file__).parents[3]
@@ -83,11 +84,21 @@ def test_parse__bad__names_place_and_fix(old: str, new: str, problem: str) -> No
     assert problem in problems[0]
 
 
-def test_parse__several__are_told_together() -> None:
+def test_parse__several__are_told_together_in_order() -> None:
     text = (
         GOOD.replace("source: camera", "source: cam").replace("run: [text", "run: [txt").replace("gate-7\n", "a b\n", 1)
     )
     assert len(_problems(text)) == 3
+    wrong_values = text.replace("rate: 15Hz", "rate: 15").replace("max_size: 256MiB", "max_size: 256")
+    lines = [int(problem.split(":")[1]) for problem in _problems(wrong_values)]
+    assert lines == [8, 12, 13, 16]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "a", "streams: 3", "streams: {a: 3}", "streams: {a: {run: b}}", "a: [", "\t"]
+)
+def test_parse__anything_else__is_refused_with_its_line(text: str) -> None:
+    assert all(problem.startswith("app.yaml:") for problem in _problems(text))
 
 
 def test_load__missing_bundles_and_files__are_told_with_the_line(tmp_path: Path) -> None:

@@ -146,7 +146,13 @@ def test_page__in_a_browser__shows_results_and_losses(preview: Preview, tmp_path
     preview.on_event(SourceLost(source="camera", reason="<b>unplugged</b>", retry_in_s=1.0, attempts=1))
     browser = shutil.which("chromium")
     assert browser is not None
-    arguments = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--virtual-time-budget=3000"]
+    arguments = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={tmp_path}",
+        "--virtual-time-budget=3000",
+    ]
     page = subprocess.run(
         [browser, *arguments, "--dump-dom", preview.url], capture_output=True, text=True, timeout=60, check=True
     ).stdout

@@ -313,7 +313,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from edgesdk.app import App
-from edgesdk.app.config import parse_config
+from edgesdk.app.loading import parse_config
 from edgesdk.app.events import ResultEvent
 sys.path.insert(0, sys.argv[1])
 import importlib.util
