@@ -244,11 +244,11 @@ class _Reader:
 
     def _load(self, file: Path) -> dict[str, Array]:
         try:
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                given = {"": loaded}
-            else:
-                with loaded:
+            with file.open("rb") as stream:
+                loaded = np.load(stream, allow_pickle=False)
+                if isinstance(loaded, np.ndarray):
+                    given = {"": loaded}
+                else:
                     given = {name: np.asarray(loaded[name]) for name in loaded.files}
         except Exception as error:  # numpy raises ValueError, OSError, EOFError, BadZipFile ... for damaged files
             raise CalibrationError(

@@ -246,7 +246,8 @@ def _best_int8(
     """The first proposal that passes, else the one that came closest."""
     best: tuple[float, Form, Measurement] | None = None
     for form in proposals:
-        measurement = judge.judge(_id(family, form), form, family.open(form), reference)
+        runner = family.open(form)
+        measurement = judge.judge(_id(family, form), form, runner, reference, always_time=best is None)
         progress.say(f"  {form.recipe}: {'passes' if measurement.kept else '; '.join(measurement.reasons)}")
         if measurement.kept:
             return form, measurement

@@ -37,7 +37,9 @@ class Judge:
         self._expected = [source.run(feed) for feed in self._feeds]
         self._size, self._optimize = source_size_bytes, optimize
 
-    def judge(self, variant: str, form: Form, runner: Runner, reference: Runner) -> Measurement:
+    def judge(
+        self, variant: str, form: Form, runner: Runner, reference: Runner, *, always_time: bool = True
+    ) -> Measurement:
         """Measure and decide.
 
         Args:
@@ -45,15 +47,18 @@ class Judge:
             form: What is judged.
             runner: It, loaded.
             reference: The float variant, loaded; the source, where the float variant itself is judged.
+            always_time: Measure the latency of what fails on fidelity, too.
         """
         meter = FidelityMeter(self._outputs)
         for feed, expected in zip(self._feeds, self._expected, strict=True):
             meter.add(expected, runner.run(feed))
         fidelity = meter.result()
-        latency = measure(lambda: runner.run(self._feeds[0]), lambda: reference.run(self._feeds[0]))
         reasons = [in_words(figure) for figure in fidelity if not figure.passed]
+        latency = None
+        if always_time or not reasons:
+            latency = measure(lambda: runner.run(self._feeds[0]), lambda: reference.run(self._feeds[0]))
         if form.precision == "int8":
-            if self._optimize == "speed" and latency.ratio > ALLOWANCE:
+            if self._optimize == "speed" and latency is not None and latency.ratio > ALLOWANCE:
                 reasons.append(
                     f"slower than the float variant: {latency.ratio:.2f} of its time on {latency.host}, expected at most {ALLOWANCE}"
                 )

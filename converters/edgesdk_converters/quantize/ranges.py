@@ -17,6 +17,8 @@ Method = Literal["minmax", "mse"]
 
 BINS = 2048
 """Histogram resolution of the error search; the same as ONNX Runtime's own calibrators."""
+_MOST_VALUES = 50_000
+"""Values per tensor and inference that enter a histogram; all of them took ten times as long for the same ranges."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,8 @@ class Observer:
             for name, value in zip(self._names, self._runner.run_wanted(feed), strict=True):
                 span = extremes[name]
                 if span.high > span.low:
-                    counts[name] += np.histogram(value, BINS, (span.low, span.high))[0]
+                    step = max(1, value.size // _MOST_VALUES) | 1  # odd, so that it walks through all columns
+                    counts[name] += np.histogram(value.reshape(-1)[::step], BINS, (span.low, span.high))[0]
         return counts
 
 

@@ -1,7 +1,7 @@
 """Looks for an int8 model that stays close to its float source: the simple thing first, help only where it is needed.
 
-1. everything int8; 2. the last convolution of each head stays float; 3. channels equalized; 4. clipping by least error;
-5. nodes stay float one after the other, those first that cost the most error per byte.
+1. everything int8; 2. the last convolution of each head stays float; 3. channels equalized, with ranges by extremes or
+4. by least error; 5. nodes stay float one after the other, those first that cost the most error per byte.
 
 The search looks at calibration samples only. What it proposes is judged on the held-out ones, which say yes or no.
 """
@@ -37,6 +37,7 @@ AGREEMENT_PER_DB = 0.002
 PROPOSALS = 8
 _NEAR = -2.0
 """A proposal this far below the limit on calibration samples is still shown to the guard: both sets are samples."""
+FIRST = "everything int8"
 _BYTE_OFFSET = 20_000
 """Added to a node's weight bytes when ranking, so that tiny nodes of no consequence do not come first."""
 
@@ -74,8 +75,8 @@ def search(
     heads = frozenset(last_of_heads(float_model, quantizer.candidates)) - keep_float
     best: tuple[float, Method] = (float("-inf"), "minmax")
     simple: list[tuple[str, frozenset[str], Method, bool]] = [
-        ("everything int8", keep_float, "minmax", False),
-        ("heads float", keep_float | heads, "minmax", False),
+        (FIRST, keep_float, "mse", False),
+        ("heads float", keep_float | heads, "mse", False),
         ("channels equalized", keep_float, "minmax", True),
         ("channels equalized, least-error ranges", keep_float, "mse", True),
     ]
@@ -90,7 +91,7 @@ def search(
         if balance and margin > best[0]:
             best = (margin, method)
         # The first one always goes to the guard: its figures are what the engineer would have got without help.
-        if margin >= _NEAR or recipe == "everything int8":
+        if margin >= _NEAR or recipe == FIRST:
             yield proposal
     yield from _exclusions(quantizer, tuner, outputs, float_model, feeds, keep_float, best[1], progress)
 
@@ -116,21 +117,30 @@ def _exclusions(
             bar.advance()
     order = sorted(names, key=lambda name: (-cost[name] / (sizes[name] + _BYTE_OFFSET), name))
     reached, proposed = _NEAR, 0
+    missed: list[tuple[float, int]] = []
     for count in _growing(len(order) // 2):
         exclude = keep_float | frozenset(order[:count])
         margin = tuner.margin(quantizer.quantize(exclude=exclude, method=method, balance=True, half=False))
         if margin < reached:
+            missed.append((margin, count))
             continue
         # Each further proposal must promise more than the one that the held-out samples refused.
         reached = margin + 0.25
         proposed += 1
-        yield Proposal(
-            model=quantizer.quantize(exclude=exclude, method=method, balance=True),
-            recipe=f"channels equalized, {'least-error ranges, ' if method == 'mse' else ''}{count} nodes float",
-            float_nodes=_ordered(quantizer, exclude),
-        )
+        yield _excluding(quantizer, exclude, method, count)
         if proposed == PROPOSALS:
             return
+    # None came near on the calibration samples: those that came closest are shown all the same.
+    for _, count in sorted(missed, reverse=True)[: 0 if proposed else 2]:
+        yield _excluding(quantizer, keep_float | frozenset(order[:count]), method, count)
+
+
+def _excluding(quantizer: Quantizer, exclude: frozenset[str], method: Method, count: int) -> Proposal:
+    return Proposal(
+        model=quantizer.quantize(exclude=exclude, method=method, balance=True),
+        recipe=f"channels equalized, {'least-error ranges, ' if method == 'mse' else ''}{count} nodes float",
+        float_nodes=_ordered(quantizer, exclude),
+    )
 
 
 def last_of_heads(model: onnx.ModelProto, candidates: Sequence[str]) -> list[str]:

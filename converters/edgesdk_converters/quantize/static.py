@@ -24,7 +24,7 @@ def int8(
     calibration: Feeds,
     *,
     exclude: frozenset[str] = frozenset(),
-    method: Method = "minmax",
+    method: Method = "mse",
     reduce_range: bool = False,
 ) -> onnx.ModelProto:
     """Quantize a simplified float model to QDQ: see :mod:`edgesdk_converters.quantize.qdq`.
@@ -64,7 +64,7 @@ class Quantizer:
         self,
         *,
         exclude: frozenset[str] = frozenset(),
-        method: Method = "minmax",
+        method: Method = "mse",
         balance: bool = False,
         half: bool = True,
     ) -> onnx.ModelProto:

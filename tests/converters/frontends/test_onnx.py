@@ -39,7 +39,9 @@ def test_onnx__empty_file(tmp_path: Path) -> None:
 
 def test_onnx__truncated(tmp_path: Path, small: onnx.ModelProto) -> None:
     (tmp_path / "m.onnx").write_bytes(small.SerializeToString()[:2000])
-    with pytest.raises(ModelFormatError, match=r"cut off \(2000 bytes do not parse as ONNX\)\. Compare its size.*download"):
+    with pytest.raises(
+        ModelFormatError, match=r"cut off \(2000 bytes do not parse as ONNX\)\. Compare its size.*download"
+    ):
         read(tmp_path / "m.onnx")
 
 

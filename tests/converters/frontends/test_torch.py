@@ -95,5 +95,7 @@ def test_torch__needs_shapes(module: str) -> None:
 @needs_torch
 def test_torch__state_dict_is_no_state_dict(module: str, tmp_path: Path) -> None:
     (tmp_path / "net.pth").write_bytes(b"junk")
-    with pytest.raises(ModelFormatError, match=r"net\.pth: cannot be read as a state dict.*torch\.save\(model\.state_dict"):
+    with pytest.raises(
+        ModelFormatError, match=r"net\.pth: cannot be read as a state dict.*torch\.save\(model\.state_dict"
+    ):
         read_source(f"{module}:net", SPEC, state_dict=tmp_path / "net.pth")

@@ -45,7 +45,9 @@ def test_shapes__all_dynamic_sizes_at_once_with_the_spec_lines(dynamic: SourceMo
 
 def test_shapes__contradiction(dynamic: SourceModel) -> None:
     spec = ModelSpec(inputs={"x": InputHint(shape=(1, 4, 48, 320))})
-    with pytest.raises(ConversionError, match=r"the spec says \[1, 4, 48, 320\]\. Give positive sizes, and change only"):
+    with pytest.raises(
+        ConversionError, match=r"the spec says \[1, 4, 48, 320\]\. Give positive sizes, and change only"
+    ):
         resolve_shapes(dynamic, spec)
 
 

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from edgesdk.bundle.manifest import Branch, OutputSpec
+from edgesdk_converters.guard import FidelityMeter, measure, snr_db
+from edgesdk_converters.guard.fidelity import in_words
+
+
+def test_snr__formula() -> None:
+    a = np.asarray([3.0, 4.0])
+    assert snr_db(a, a + np.asarray([0.5, 0.0])) == pytest.approx(10 * math.log10(25 / 0.25))
+    assert snr_db(a, a) == 120
+    assert snr_db(np.zeros(2), a) == -120
+    assert snr_db(a, np.asarray([np.nan, 1.0])) == -120
+
+
+def test_meter__dead_scores_are_seen_per_branch_but_not_per_tensor() -> None:
+    rng = np.random.default_rng(0)
+    boxes, scores = rng.uniform(0, 320, (1, 4, 100)), rng.uniform(0, 1, (1, 2, 100))
+    good = np.concatenate([boxes, scores], axis=1)
+    broken = np.concatenate([boxes + 0.3, scores * 0], axis=1)
+    whole = FidelityMeter([OutputSpec(name="y", shape=(1, 6, 100), dtype="float32")])
+    parts = (Branch(name="boxes", axis=1, start=0, stop=4), Branch(name="scores", axis=1, start=4, stop=6))
+    split = FidelityMeter([OutputSpec(name="y", shape=(1, 6, 100), dtype="float32", branches=parts)])
+    whole.add([good], [broken])
+    split.add([good], [broken])
+    assert whole.result()[0].passed
+    assert [figure.passed for figure in split.result()] == [True, False]
+    assert "branch 'scores': SNR 0.0 dB, expected at least 20 dB" in in_words(split.result()[1])
+
+
+def test_meter__class_vector_by_agreement() -> None:
+    spec = OutputSpec(name="y", shape=(1, 4), dtype="float32", branches=(Branch(name="y", class_axis=1),))
+    meter = FidelityMeter([spec])
+    for index in range(50):
+        good = np.eye(4)[[index % 4]]
+        meter.add([good], [good if index else np.eye(4)[[3]]])
+    figure = meter.result()[0]
+    assert figure.top1_agreement == 0.98
+    assert figure.passed
+    meter.add([np.eye(4)[[0]]], [np.eye(4)[[1]]])
+    assert not meter.result()[0].passed
+    assert "top-1 agreement 0.961, expected at least 0.98" in in_words(meter.result()[0])
+
+
+def test_meter__other_shape_is_broken() -> None:
+    meter = FidelityMeter([OutputSpec(name="y", shape=(2,), dtype="float32")])
+    meter.add([np.ones(2)], [np.ones(3)])
+    assert not meter.result()[0].passed
+
+
+def test_measure__ratio_of_work() -> None:
+    a = np.random.default_rng(0).normal(size=(64, 64))
+    latency = measure(lambda: [a @ a for _ in range(40)], lambda: [a @ a for _ in range(10)])
+    assert 2 < latency.ratio < 8
+    assert latency.runs >= 9
+    assert latency.host

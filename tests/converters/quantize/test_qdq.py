@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from edgesdk.errors import CalibrationError, ConversionError
+from edgesdk_converters.guard import snr_db
+from edgesdk_converters.quantize import Quantizer, halve, int8
+from edgesdk_converters.quantize.equalize import equalize
+from edgesdk_converters.quantize.qdq import candidates, insert
+from edgesdk_converters.quantize.ranges import Range
+from edgesdk_converters.quantize.search import last_of_heads
+from edgesdk_converters.quantize.static import channel_maxima
+from edgesdk_converters.runner import OnnxRunner
+
+Feeds = list[list[NDArray[np.float32]]]
+
+
+def worst(a: onnx.ModelProto, b: onnx.ModelProto, feeds: Feeds) -> float:
+    one, other = OnnxRunner(a), OnnxRunner(b)
+    return min(snr_db(one.run(feed)[0], other.run(feed)[0]) for feed in feeds)
+
+
+def weights(model: onnx.ModelProto, name: str) -> NDArray[Any]:
+    found: NDArray[Any] = numpy_helper.to_array(next(t for t in model.graph.initializer if t.name == name))
+    return found
+
+
+def test_int8__close_and_valid(small: onnx.ModelProto, feeds: Feeds) -> None:
+    quantized = int8(small, feeds[:20])
+    onnx.checker.check_model(quantized, full_check=True)
+    assert worst(small, quantized, feeds[20:]) > 25
+    counts = Counter(node.op_type for node in quantized.graph.node)
+    assert counts["QuantizeLinear"] == 4  # x, and the outputs of three convolutions behind their ReLU
+    assert [value.name for value in quantized.graph.output] == ["y"]
+
+
+def test_int8__per_channel_symmetric_weights(small: onnx.ModelProto, feeds: Feeds) -> None:
+    quantized = int8(small, feeds)
+    q, scale = weights(quantized, "first_weight_quantized"), weights(quantized, "first_weight_scale")
+    assert (q.dtype, q.shape, scale.shape) == (np.int8, (16, 3, 3, 3), (16,))
+    assert q.min() >= -127
+    assert not weights(quantized, "first_weight_zero_point").any()
+    np.testing.assert_allclose(q * scale.reshape(-1, 1, 1, 1), weights(small, "w0"), atol=float(scale.max()) / 2 + 1e-6)
+    assert weights(quantized, "first_bias_quantized").dtype == np.int32
+
+
+def test_int8__runs_as_integer_convolutions(small: onnx.ModelProto, feeds: Feeds, tmp_path: object) -> None:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = f"{tmp_path}/optimised.onnx"
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(int8(small, feeds).SerializeToString(), options, providers=["CPUExecutionProvider"])
+    names = Counter(node.op_type for node in onnx.load(f"{tmp_path}/optimised.onnx").graph.node)
+    assert names["QLinearConv"] == 3
+    assert names["Conv"] + names["FusedConv"] == 0
+
+
+def test_int8__quantized_graph_output_keeps_its_name(classifier: onnx.ModelProto, feeds: Feeds) -> None:
+    del classifier.graph.node[-1]
+    classifier.graph.output[0].name = "logits"
+    quantized = int8(classifier, feeds)
+    onnx.checker.check_model(quantized)
+    assert OnnxRunner(quantized).outputs == ["logits"]
+    assert worst(classifier, quantized, feeds) > 20
+
+
+def test_int8__excluded_nodes_stay_float(small: onnx.ModelProto, feeds: Feeds) -> None:
+    quantized = int8(small, feeds, exclude=frozenset({"last"}))
+    node = next(node for node in quantized.graph.node if node.name == "last")
+    assert "quantized" not in node.input[1]
+    assert worst(small, quantized, feeds) >= worst(small, int8(small, feeds), feeds)
+
+
+def test_int8__reduce_range_keeps_seven_bits(small: onnx.ModelProto, feeds: Feeds) -> None:
+    quantized = int8(small, feeds, reduce_range=True)
+    assert np.abs(weights(quantized, "first_weight_quantized").astype(int)).max() == 63
+
+
+def test_int8__same_bytes_twice(small: onnx.ModelProto, feeds: Feeds) -> None:
+    for method in ("minmax", "mse"):
+        first, second = (
+            Quantizer(small, feeds).quantize(method=method, balance=True).SerializeToString(deterministic=True)
+            for _ in range(2)
+        )
+        assert first == second
+
+
+def test_int8__dead_channel_keeps_its_bias(make_conv: Callable[..., onnx.ModelProto], feeds: Feeds) -> None:
+    model = make_conv()
+    dead = np.array(weights(model, "w2"))
+    dead[3] = 0
+    model.graph.initializer[4].CopyFrom(numpy_helper.from_array(dead, "w2"))
+    a, b = OnnxRunner(model).run(feeds[0])[0], OnnxRunner(int8(model, feeds)).run(feeds[0])[0]
+    assert snr_db(a[:, 3], b[:, 3]) > 25
+
+
+def test_int8__no_samples(small: onnx.ModelProto) -> None:
+    with pytest.raises(CalibrationError, match=r"static int8 needs some\. Give a folder with --calibration"):
+        int8(small, [])
+
+
+def test_int8__nothing_to_quantize(parse: Callable[[str], onnx.ModelProto], feeds: Feeds) -> None:
+    model = parse(
+        '<ir_version: 8, opset_import: ["": 17]> g (float[1, 3, 16, 16] x) => (float[1, 3, 16, 16] y) { y = Relu (x) }'
+    )
+    with pytest.raises(ConversionError, match="nothing in this model can be quantized: it has no Conv, Gemm or MatMul"):
+        int8(model, feeds)
+
+
+def test_insert__matches_the_formula(parse: Callable[[str], onnx.ModelProto]) -> None:
+    model = parse(
+        """<ir_version: 8, opset_import: ["": 17]>
+        g (float[1, 2] x) => (float[1, 2] y) <float[2, 2] w = {1.0, 0.5, -0.25, 2.0}> { y = MatMul (x, w) }"""
+    )
+    model.graph.node[0].name = "mm"
+    quantized = insert(model, {"x": Range(-1.0, 1.0), "y": Range(-3.0, 3.0)})
+    x = np.asarray([[0.5, -0.25]], np.float32)
+    scale_x, scale_y = 2 / 255, 6 / 255
+    zero_x, zero_y = round(1 / scale_x), round(3 / scale_y)
+    xq = np.clip(np.rint(x / scale_x) + zero_x, 0, 255)
+    w = np.asarray([[1, 0.5], [-0.25, 2]])
+    scale_w = np.abs(w).max(axis=0) / 127
+    product = ((xq - zero_x) * scale_x) @ (np.rint(w / scale_w) * scale_w)
+    expected = (np.clip(np.rint(product / scale_y) + zero_y, 0, 255) - zero_y) * scale_y
+    np.testing.assert_allclose(OnnxRunner(quantized).run([x])[0], expected, atol=scale_y * 1.01)
+
+
+def test_candidates_and_heads(classifier: onnx.ModelProto, yolo: onnx.ModelProto) -> None:
+    assert candidates(classifier) == ["first", "depthwise", "last", "head"]
+    assert last_of_heads(classifier, candidates(classifier)) == ["head"]
+    assert last_of_heads(yolo, candidates(yolo)) == ["boxes_conv", "scores_conv"]
+
+
+def test_equalize__same_model_better_balanced(small: onnx.ModelProto, feeds: Feeds) -> None:
+    # One channel of the depthwise convolution is 50 times larger: per-tensor scales lose the others.
+    uneven = np.array(weights(small, "w1"))
+    uneven[0] *= 50
+    small.graph.initializer[2].CopyFrom(numpy_helper.from_array(uneven, "w1"))
+    balanced = equalize(small, channel_maxima(small, feeds))
+    assert worst(small, balanced, feeds) > 90
+    runner_s, runner_b = (OnnxRunner(int8(model, feeds)) for model in (small, balanced))
+    expected = OnnxRunner(small).run(feeds[0])[0]
+    assert snr_db(expected, runner_b.run(feeds[0])[0]) > snr_db(expected, runner_s.run(feeds[0])[0])
+
+
+def test_halve__half_the_size_nearly_the_same(small: onnx.ModelProto, feeds: Feeds) -> None:
+    half = halve(small)
+    onnx.checker.check_model(half)
+    assert worst(small, half, feeds) > 55
+    assert weights(half, "w0_half").dtype == np.float16
+
+
+def test_halve__weights_inside_if(parse: Callable[[str], onnx.ModelProto]) -> None:
+    rng = np.random.default_rng(0)
+    value = numpy_helper.from_array(rng.normal(size=(32, 32)).astype(np.float32), "k")
+    inner = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Constant", [], ["k"], value=value),
+            onnx.helper.make_node("MatMul", ["x", "k"], ["z"]),
+        ],
+        "branch",
+        [],
+        [onnx.helper.make_tensor_value_info("z", 1, [1, 32])],
+    )
+    node = onnx.helper.make_node("If", ["c"], ["y"], then_branch=inner, else_branch=inner)
+    graph = onnx.helper.make_graph(
+        [node],
+        "g",
+        [onnx.helper.make_tensor_value_info("x", 1, [1, 32]), onnx.helper.make_tensor_value_info("c", 9, [])],
+        [onnx.helper.make_tensor_value_info("y", 1, [1, 32])],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    half = halve(model)
+    assert len(half.SerializeToString()) < 0.6 * len(model.SerializeToString())
+    feed = [rng.normal(size=(1, 32)).astype(np.float32), np.asarray(True)]
+    assert snr_db(OnnxRunner(model).run(feed)[0], OnnxRunner(half).run(feed)[0]) > 55
+
+
+def test_halve__huge_values_stay(small: onnx.ModelProto) -> None:
+    big = np.array(weights(small, "w0"))
+    big[0, 0, 0, 0] = 1e6
+    small.graph.initializer[0].CopyFrom(numpy_helper.from_array(big, "w0"))
+    assert weights(halve(small), "w0").dtype == np.float32
