@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgesdk.errors import SourceError, SourceFormatError, SourceWarning
 from edgesdk.extras import import_extra
 from edgesdk.samples import Audio, Picture
+from edgesdk.sources.png import SIGNATURE, without_colour_profile
 from edgesdk.sources.resample import resample
 from edgesdk.sources.riff import parse_wave
 
@@ -22,7 +23,7 @@ PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", "
 def read_picture(path: str | Path) -> Picture:
     """Read a picture file: JPEG, PNG, BMP, WebP, TIFF, PNM.
 
-    Grey files give GREY (H, W), all others BGR (H, W, 3). The camera's orientation (EXIF) is applied. 16 bits become 8 and
+    Grey files give GREY (H, W), all others BGR (H, W, 3). The camera's orientation (EXIF) is applied, colour profiles are not. 16 bits become 8 and
     transparency is dropped, both with a `SourceWarning`.
 
     Raises:
@@ -40,8 +41,8 @@ def read_picture(path: str | Path) -> Picture:
             "Copy the picture again, or take it out of the folder."
         )
     cv2 = import_extra("cv2", extra="vision", purpose="reading pictures")
-    encoded = np.frombuffer(content, np.uint8)
-    transparent = content[:8] == b"\x89PNG\r\n\x1a\n" and content[25:26] in {b"\x04", b"\x06"}
+    encoded = np.frombuffer(without_colour_profile(content), np.uint8)
+    transparent = content.startswith(SIGNATURE) and content[25:26] in {b"\x04", b"\x06"}
     flags = cv2.IMREAD_UNCHANGED if transparent else cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
     try:
         pixels = cv2.imdecode(encoded, flags)
@@ -80,7 +81,7 @@ def _ends_early(content: bytes) -> bool:
     """
     if content[:3] == b"\xff\xd8\xff":
         return content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda") or b"\xff\xda" not in content
-    if content[:8] == b"\x89PNG\r\n\x1a\n":
+    if content.startswith(SIGNATURE):
         return b"IEND" not in content
     return False
 

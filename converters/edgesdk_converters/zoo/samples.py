@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.errors import ZooError
+from edgesdk.sources.reading import read_picture
 from edgesdk_converters.zoo.catalog import catalog
 from edgesdk_converters.zoo.fetch import Report, media
 
@@ -81,7 +82,9 @@ def calibration_folder(
 
     def picture(key: str) -> Pixels:
         if key not in pictures:
-            pictures[key] = np.asarray(cv2.imread(str(media(key, report=report)), cv2.IMREAD_COLOR), dtype=np.uint8)
+            read = read_picture(media(key, report=report))
+            pixels = cv2.cvtColor(read.pixels, cv2.COLOR_GRAY2BGR) if read.colour == "GREY" else read.pixels
+            pictures[key] = np.asarray(pixels, dtype=np.uint8)
         return pictures[key]
 
     samples = MAKERS[name](np.random.default_rng(seed), picture)

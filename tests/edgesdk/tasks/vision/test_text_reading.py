@@ -13,6 +13,7 @@ import pytest
 from edgesdk.bundle.manifest import Contract, ImageInput, InputSpec, OutputSpec
 from edgesdk.errors import TaskError
 from edgesdk.samples import Audio, Picture, Sample
+from edgesdk.sources.reading import read_picture
 from edgesdk.tasks.api import Array, Cascade, Run, Task
 from edgesdk.tasks.text_results import Direction, TextLine, TextRegions
 from edgesdk.tasks.vision.text_detection import TextDetection
@@ -222,7 +223,7 @@ def test_text__rendered_page_is_read_whichever_way_it_lies(reading: Any, turns: 
 @pytest.mark.zoo
 def test_text__photograph_of_a_page(reading: Any) -> None:
     zoo = pytest.importorskip("edgesdk_converters.zoo", reason="pip install -e ./converters")
-    picture = Picture(pixels=cv2.imread(str(zoo.media("page"))), colour="BGR")
+    picture = read_picture(zoo.media("page"))
     text = reading(picture)
     assert len(text) == 7
     closed_up = text.text.replace(" ", "")
