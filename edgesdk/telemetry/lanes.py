@@ -186,16 +186,17 @@ class Lanes:
         return None
 
     def _next_backlog(self) -> Record | None:
+        read_all = self._cursor >= self._upto and not self._backlog and not self._reading_backlog
+        if read_all and self._retry_at is not None and time.monotonic() >= self._retry_at:
+            self._retry_at = None
+            self._upto, self._cursor, self._refused_upto = max(self._upto, self._refused_upto), 0, 0
+        if self._cursor < self._upto and not self._reading_backlog and len(self._backlog) < CHUNK // 2:
+            self._reading_backlog = True  # ahead of need, so that the broker does not wait for the disk
+            self._outbox.submit(self._fill_backlog)
         while self._backlog:
             record = self._backlog.popleft()
             if record.row not in self.in_flight and not self._suspects.holds(record.row):
                 return record
-        if self._retry_at is not None and time.monotonic() >= self._retry_at and self._cursor >= self._upto:
-            self._retry_at = None
-            self._upto, self._cursor, self._refused_upto = max(self._upto, self._refused_upto), 0, 0
-        if self._cursor < self._upto and not self._reading_backlog:
-            self._reading_backlog = True
-            self._outbox.submit(self._fill_backlog)
         return None
 
     def refused(self, row: int) -> None:
