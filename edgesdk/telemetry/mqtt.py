@@ -170,6 +170,9 @@ class PahoTransport:
                     f"mqtt.ca_file: {settings.ca_file} is no readable PEM certificate: {error}. "
                     "Copy the broker's CA certificate to it."
                 ) from error
+            # Python 3.13 asks CAs for RFC 5280's key usage extension, earlier ones do not, and most home-made CAs lack it:
+            # a CA that works on one board shall work on the next.
+            context.verify_flags &= ~ssl.VERIFY_X509_STRICT
             context.sslsocket_class = _TlsSocket
             client.tls_set_context(context)
 
