@@ -153,6 +153,9 @@ def _read_metadata(metadata: Mapping[str, str]) -> _Metadata:
         # The list ends with a line feed, which is no character.
         labels = labels[:-1] if labels and not labels[-1] else labels
         return _Metadata(labels=labels, says=(f"character list of {len(labels)} (PaddleOCR)",))
+    if "labels" in metadata:
+        labels = tuple(metadata["labels"].splitlines())
+        return _Metadata(labels=labels, says=(f"{len(labels)} labels (TFLite metadata)",))
     if "names" not in metadata or "task" not in metadata:
         return _Metadata()
     task = _ULTRALYTICS_TASKS.get(metadata["task"])

@@ -17,6 +17,7 @@ from edgesdk.bundle.manifest import Contract, Licence, Manifest, Measurement, Me
 from edgesdk.bundle.write import write_bundle
 from edgesdk.errors import CalibrationError, ConversionError
 from edgesdk.profiles import DeviceProfile, load_profile
+from edgesdk.tasks import make_task
 from edgesdk_converters.calibration import CalibrationSet, media_of
 from edgesdk_converters.contract import build_contract
 from edgesdk_converters.frontends import SourceModel, read_source
@@ -96,7 +97,7 @@ def convert(
     """
     progress = progress or Quiet()
     output = Path(output)
-    _check_output(output)
+    _check_output(output, name, version)
     profile = load_profile(device)
     stated = read_spec(Path(spec)) if spec is not None else ModelSpec()
     model = read_source(source, stated, state_dict=state_dict)
@@ -111,6 +112,7 @@ def convert(
         branches=family.branches,
         media=media_of(calibration),
     )
+    make_task(contract)  # a contract that the board's task refuses is refused here, before the long work
     notes = [*family.notes, *notes]
     runner = family.source()
     feeds, held_out, samples, digest = _samples(contract, runner.run, calibration, evaluation, notes, progress)
@@ -286,7 +288,14 @@ def _file(family: Family, form: Form) -> str:
     return f"model.{form.precision}.{family.format}"
 
 
-def _check_output(output: Path) -> None:
+def _check_output(output: Path, name: str | None, version: int) -> None:
+    """What would make the bundle unwritable is said before the work, not after it."""
+    if name is not None and name != _slug(name):
+        raise ConversionError(
+            f"--name {name!r}: expected lower-case letters, digits and '-', at most 64. Say --name {_slug(name)}"
+        )
+    if version < 1:
+        raise ConversionError(f"--version {version}: expected 1 or more, counting up. Say --version 1")
     if output.suffix != ".edge":
         raise ConversionError(f"{output}: a bundle is called NAME.edge. Say --output {output.stem or 'model'}.edge")
     if not output.parent.is_dir():

@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from edgesdk.bundle import Bundle
-from edgesdk.errors import ConversionError, ProfileNotFoundError
+from edgesdk.errors import ConversionError, ProfileNotFoundError, TaskError
 from edgesdk_converters import pipeline
 from edgesdk_converters.pipeline import Conversion, convert
 from edgesdk_converters.progress import Quiet
@@ -198,6 +198,22 @@ def test_convert__bad_output(small: onnx.ModelProto, run: Callable[..., Conversi
         run(small, output="out.zip")
     with pytest.raises(ConversionError, match=r"there is no folder .*Create it: mkdir -p"):
         run(small, output="none/out.edge")
+
+
+def test_convert__bad_name_and_version(small: onnx.ModelProto, run: Callable[..., Conversion]) -> None:
+    with pytest.raises(ConversionError, match=r"--name 'My Model': expected lower-case.*Say --name my-model"):
+        run(small, name="My Model")
+    with pytest.raises(ConversionError, match="--version 0: expected 1 or more"):
+        run(small, version=0)
+
+
+def test_convert__task_that_does_not_fit_is_refused_before_the_work(
+    small: onnx.ModelProto, run: Callable[..., Conversion], tmp_path: Path
+) -> None:
+    spec = tmp_path / "model.yaml"
+    spec.write_text("task: object-detection\ninputs:\n  x: {source: {kind: image, layout: NCHW}}\n")
+    with pytest.raises(TaskError, match="object-detection"):
+        run(small, spec=spec)
 
 
 def test_convert__unknown_device(small: onnx.ModelProto, run: Callable[..., Conversion]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 from typing import ClassVar
 
@@ -9,6 +11,8 @@ from edgesdk.backends.api import TensorInfo
 from edgesdk.errors import ModelFormatError
 from edgesdk_converters.frontends.api import SourceModel, Tensor, read_bytes
 from edgesdk_converters.spec import ModelSpec
+
+_MAX_LABELS_BYTES = 4_000_000
 
 
 class TfliteFrontend:
@@ -46,7 +50,22 @@ class TfliteFrontend:
             sha256=digest,
             inputs=tuple(_tensor(info) for info in found.inputs),
             outputs=tuple(_tensor(info) for info in found.outputs),
+            metadata=_metadata(content),
         )
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """Labels that TFLite's metadata tools appended: a zip behind the flatbuffer, with one text file of labels."""
+    if not zipfile.is_zipfile(io.BytesIO(content)):
+        return {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            texts = [info for info in archive.infolist() if info.filename.endswith(".txt")]
+            if len(texts) != 1 or texts[0].file_size > _MAX_LABELS_BYTES:
+                return {}
+            return {"labels": archive.read(texts[0]).decode("utf-8")}
+    except (zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError, RuntimeError, OSError):
+        return {}
 
 
 def _tensor(info: TensorInfo) -> Tensor:
