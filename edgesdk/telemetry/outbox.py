@@ -21,6 +21,7 @@ from edgesdk.telemetry.records import RecordWriter
 from edgesdk.telemetry.ring import Entry, Ring
 from edgesdk.telemetry.settings import OutboxSettings
 from edgesdk.telemetry.store import (
+    PAGE_BYTES,
     ROW_OVERHEAD_BYTES,
     GapCount,
     Store,
@@ -46,6 +47,12 @@ _HEADER_BYTES = 300
 # What the header adds to a body; measured 290-330 with ids of ordinary length.
 
 Job = Callable[[Store], None]
+
+
+def _disk_bytes(entry: Entry) -> int:
+    """Room for a result: a large one fills whole overflow pages, and may leave half a page unused in the tree."""
+    size = len(entry.body) + _HEADER_BYTES + 2 * ROW_OVERHEAD_BYTES
+    return size if size < PAGE_BYTES // 4 else (size // PAGE_BYTES + 2) * PAGE_BYTES
 
 
 class Consumer(Protocol):
@@ -80,6 +87,7 @@ class Outbox:
         self._consumer: Consumer | None = None
         self._gap_due = 0.0
         self._linger_until = 0.0
+        self._extra_bytes = 0
         self._untold = True
         self._held = False
         self._last_row = 0
@@ -277,7 +285,9 @@ class Outbox:
             self._urgent_wake()
 
     def _commit(self, store: Store) -> bool:
-        entries = self._ring.take(BATCH_ENTRIES, BATCH_BYTES)
+        # A batch has to fit into an empty outbox with room to spare, however small max_size is.
+        batch_bytes = min(BATCH_BYTES, store.budget_bytes // 4)
+        entries = self._ring.take(BATCH_ENTRIES, batch_bytes // 8 if self._extra_bytes else batch_bytes)
         acks = [self._acks.popleft() for _ in range(min(len(self._acks), BATCH_ENTRIES))]
         gaps = self._ring.take_dropped()
         if not (entries or acks or gaps or self._gap_is_due()):
@@ -290,6 +300,8 @@ class Outbox:
             self._ring.put_back_dropped(gaps)
             self._acks.extendleft(reversed(acks))
             if isinstance(error, store.sqlite_error):
+                # Perhaps the estimate of the space was too low: next time a smaller batch, and more room.
+                self._extra_bytes = min(max(64 << 10, 2 * self._extra_bytes), store.budget_bytes // 4)
                 raise store.translated(error) from error
             raise
         return not self._held
@@ -317,6 +329,7 @@ class Outbox:
         store.insert(records)
         store.commit()
         if entries:
+            self._extra_bytes = 0
             self._linger_until = time.monotonic() + LINGER_S
         # Only now, after the commit, the counters move: a failed transaction leaves them as they were.
         store.sequences = last
@@ -362,7 +375,7 @@ class Outbox:
             Entries that fit, how many old results were dropped, how many new ones were refused by stream, and
             whether the entries have to wait (rule ``block``).
         """
-        need = sum(len(entry.body) + 2 * ROW_OVERHEAD_BYTES + _HEADER_BYTES for entry in entries)
+        need = self._extra_bytes + sum(_disk_bytes(entry) for entry in entries)
         rule = self._settings.when_full
         dropped = 0
         while entries and store.used_bytes() + need > store.budget_bytes:

@@ -129,6 +129,21 @@ def test_drop_newest__keeps_what_was_accepted_and_refuses_a_durable_one(make_out
     assert [r.sequence for r in kit.read(outbox)] == list(range(1, kept + 2))
 
 
+@pytest.mark.parametrize("when_full", ["drop_oldest", "drop_newest"])
+@pytest.mark.parametrize("size", [700, 3_000, 4_000, 9_000, 30_000, 100_000])
+def test_smallest_outbox__full_batches_of_any_size__never_stick(
+    make_outbox: MakeOutbox, kit: Any, tmp_path: Path, when_full: str, size: int
+) -> None:
+    outbox = make_outbox(max_size_bytes=MIB, when_full=when_full)
+    for i in range(3_000_000 // size):
+        outbox.put(kit.entry(value=i, size=size))
+    outbox.start()
+    assert outbox.flush(20)
+    assert outbox.queued == 0
+    assert outbox.problem is None
+    assert sizes(tmp_path) <= MIB
+
+
 def test_block__publishers_wait_and_nothing_is_dropped(make_outbox: MakeOutbox, kit: Any) -> None:
     outbox = make_outbox(max_size_bytes=MIB, when_full="block", keep_delivered_s=0.0)
     outbox.start()
