@@ -17,6 +17,7 @@ from edgesdk import registry
 from edgesdk.errors import EdgeSdkError, PluginError
 
 CONVERTER_COMMANDS = ("convert", "models")
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 CONVERTERS_PIP_LINE = "pip install edgesdk-converters   (in a checkout: pip install -e ./converters)"
 
 
@@ -35,7 +36,11 @@ class Command:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    logging.basicConfig(level=os.environ.get("EDGESDK_LOG", "WARNING").upper(), format="%(levelname)s %(message)s")
+    level = os.environ.get("EDGESDK_LOG", "WARNING").upper()
+    if level not in LOG_LEVELS:
+        print(f"edgesdk: error: EDGESDK_LOG is {level!r}, expected one of {', '.join(LOG_LEVELS)}.", file=sys.stderr)
+        return 2
+    logging.basicConfig(level=level, format="%(levelname)s %(message)s")
     warnings.showwarning = _show_warning
     known = registry.plugins(registry.COMMANDS)
     if not arguments or arguments[0] in ("-h", "--help"):

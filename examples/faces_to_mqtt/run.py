@@ -27,6 +27,7 @@ def show(message: Received) -> None:
 
 bundle = BUILD / f"{NAME}.edge"
 if not bundle.exists():
+    print("the first time: fetching and converting, about a minute")
     calibration = calibration_folder(NAME, BUILD / "calibration")
     convert(fetch(NAME), device="raspberry-pi-4", calibration=calibration, spec=spec_path(NAME), output=bundle)
 (BUILD / "photographs").mkdir(exist_ok=True)
@@ -42,4 +43,4 @@ with EmbeddedBroker() as broker, Collector(broker.url, "edgesdk/gate-7/faces/+/r
     published = app.stats().published
     seen.wait_for(lambda collector: len(collector.ids) >= published, timeout_s=10)
 print(f"published {published}, received {len(seen.ids)}")
-sys.exit(1 if code or len(seen.ids) != published else 0)
+sys.exit(1 if code or len(seen.ids) < published else 0)
