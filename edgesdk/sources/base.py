@@ -23,6 +23,21 @@ Pace = Literal["real-time", "fast"]
 Media = Literal["picture", "audio", "any"]
 
 
+_EXAMPLES = {"rate": "rate: 15Hz", "block": "block: 100ms", "size_wh": "size_wh: [640, 480]"}
+
+
+def check_above_zero(**options: float | tuple[int, ...] | None) -> None:
+    """Refuse zero (and less) in options that are divided by or that are sizes; None is not given.
+
+    Raises:
+        ValueError: msgspec and edgesdk.schema turn one of a constructor into an error of their own, with its place.
+    """
+    for name, value in options.items():
+        if value is not None and min(value if isinstance(value, tuple) else (value,)) <= 0:
+            shown = list(value) if isinstance(value, tuple) else f"{value:g}"
+            raise ValueError(f"{name} is {shown}, expected more than 0, for example {_EXAMPLES[name]}")
+
+
 @runtime_checkable
 class Interruptible(Protocol):
     """A source whose waiting can be cut short; optional, for sources that may wait longer than two seconds."""

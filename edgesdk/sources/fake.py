@@ -10,7 +10,7 @@ import numpy as np
 from edgesdk.errors import SourceError, SourceFormatError
 from edgesdk.samples import Audio, Picture, Sample, Stamp
 from edgesdk.schema import Hertz, Seconds
-from edgesdk.sources.base import Pace, Pacer, SourceBase
+from edgesdk.sources.base import Pace, Pacer, SourceBase, check_above_zero
 
 TONE_HZ = 440.0
 
@@ -36,6 +36,9 @@ class FakeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """After each such failure this many attempts to open it fail as well, before it is back with the next sample."""
     unreadable: bool = False
     """Opening fails with SourceFormatError, which is not retried."""
+
+    def __post_init__(self) -> None:
+        check_above_zero(rate=self.rate_hz, block=self.block_s, size_wh=self.size_wh)
 
 
 class FakeSource(SourceBase):

@@ -12,10 +12,10 @@ import msgspec
 from edgesdk.errors import SourceError, SourceFormatError, SourceWarning
 from edgesdk.samples import Picture
 from edgesdk.schema import Hertz
-from edgesdk.sources.base import Pace, Pacer, SourceBase
-from edgesdk.sources.reading import read_picture
+from edgesdk.sources.base import Pace, Pacer, SourceBase, check_above_zero
+from edgesdk.sources.reading import PICTURE_SUFFIXES, read_picture
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+SUFFIXES = PICTURE_SUFFIXES
 
 
 class ImagesOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -28,6 +28,9 @@ class ImagesOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     pace: Pace = "fast"
     loop: bool = False
     """Begin anew after the last picture, for ever."""
+
+    def __post_init__(self) -> None:
+        check_above_zero(rate=self.rate_hz)
 
 
 class ImageFolder(SourceBase):
@@ -42,6 +45,8 @@ class ImageFolder(SourceBase):
         self._files: list[Path] = []
         self._next = 0
         self._delivered = 0
+        self._readable = False
+        """Whether one was, since the list was last begun."""
         self._pacer: Pacer | None = None
 
     @property
@@ -54,6 +59,7 @@ class ImageFolder(SourceBase):
         """List the files."""
         self._files = picture_files(self.options.path)
         self._next = self._delivered = 0
+        self._readable = False
         self._pacer = Pacer(self.options.pace, self._interrupted)
 
     def read(self) -> Picture | None:
@@ -66,7 +72,7 @@ class ImageFolder(SourceBase):
             raise SourceError(f"{self.description} is not open. Call open() first.")
         while True:
             if self._next >= len(self._files):
-                if not self._delivered:
+                if not self._readable:
                     raise SourceFormatError(
                         f"{self.options.path}: none of {len(self._files)} files is a readable picture. "
                         "Re-save them as JPEG or PNG."
@@ -74,15 +80,17 @@ class ImageFolder(SourceBase):
                 if not self.options.loop:
                     return None
                 self._next = 0
+                self._readable = False
             path = self._files[self._next]
             self._next += 1
             try:
                 picture = read_picture(path)
-            except SourceFormatError as error:
+            except SourceError as error:  # not to be retried: that would begin the folder anew, and meet it again
                 warnings.warn(f"{error} Skipped.", SourceWarning, stacklevel=2)
                 continue
             self._pacer.wait_until(self._delivered / self.options.rate_hz)
             self._delivered += 1
+            self._readable = True
             # Stamped at delivery: for the app, a picture from a file is captured when it is played.
             return Picture(pixels=picture.pixels, colour=picture.colour, uri=str(path))
 

@@ -13,7 +13,7 @@ import numpy as np
 from edgesdk.errors import MissingExtraError, SourceError
 from edgesdk.samples import Audio, Stamp
 from edgesdk.schema import Hertz, Seconds
-from edgesdk.sources.base import SourceBase
+from edgesdk.sources.base import SourceBase, check_above_zero
 
 READ_TIMEOUT_S = 2.0
 HELD_S = 5.0
@@ -30,6 +30,9 @@ class MicrophoneOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Sample rate."""
     block_s: Seconds = msgspec.field(name="block", default=0.1)
     """Length of a block."""
+
+    def __post_init__(self) -> None:
+        check_above_zero(rate=round(self.rate_hz), block=self.block_s)
 
 
 class Microphone(SourceBase):
@@ -71,6 +74,7 @@ class Microphone(SourceBase):
         frames = max(1, round(self.options.block_s * self.rate_hz))
         self._blocks = queue.Queue(maxsize=max(2, round(HELD_S / self.options.block_s)))
         self._heard = 0
+        stream: Any = None
         try:
             stream = sounddevice.InputStream(
                 samplerate=self.rate_hz,
@@ -83,6 +87,8 @@ class Microphone(SourceBase):
             )
             stream.start()
         except (sounddevice.PortAudioError, ValueError) as error:
+            if stream is not None:  # it opened, but does not start
+                stream.close(ignore_errors=True)
             raise SourceError(f"{self.description}: {_why(sounddevice, error)}") from error
         self._stream = stream
 

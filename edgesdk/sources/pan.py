@@ -13,7 +13,7 @@ from edgesdk.errors import SourceError
 from edgesdk.extras import import_extra
 from edgesdk.samples import Colour, Picture
 from edgesdk.schema import Hertz
-from edgesdk.sources.base import Pace, Pacer, SourceBase
+from edgesdk.sources.base import Pace, Pacer, SourceBase, check_above_zero
 from edgesdk.sources.images import picture_files
 from edgesdk.sources.reading import read_picture
 
@@ -41,6 +41,7 @@ class PanOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 f"size_wh {list(self.size_wh)}, frames {self.frames}, zoom {self.zoom}: expected sizes and frames of "
                 "at least 1, and zoom above 0 and at most 1, for example zoom: 0.7"
             )
+        check_above_zero(rate=self.rate_hz)
 
 
 class Pan(SourceBase):

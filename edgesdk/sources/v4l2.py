@@ -15,7 +15,7 @@ from edgesdk.errors import SourceError, SourceWarning
 from edgesdk.extras import import_extra
 from edgesdk.samples import Picture, Stamp
 from edgesdk.schema import Hertz
-from edgesdk.sources.base import SourceBase
+from edgesdk.sources.base import SourceBase, check_above_zero
 
 READ_TIMEOUT_S = 2
 """After this long without a frame the camera counts as lost (the contract's bound for read)."""
@@ -32,6 +32,9 @@ class V4l2Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Wanted frames per second."""
     pixel_format: Literal["auto", "MJPG", "YUYV"] = "auto"
     """auto asks for MJPG where a size above 640x480 is wanted: uncompressed video exceeds USB 2 beyond it."""
+
+    def __post_init__(self) -> None:
+        check_above_zero(rate=self.rate_hz, size_wh=self.size_wh)
 
 
 class Camera(SourceBase):

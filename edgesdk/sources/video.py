@@ -12,7 +12,7 @@ from edgesdk.errors import SourceError, SourceFormatError
 from edgesdk.extras import import_extra
 from edgesdk.samples import Picture
 from edgesdk.schema import Hertz
-from edgesdk.sources.base import Pace, Pacer, SourceBase
+from edgesdk.sources.base import Pace, Pacer, SourceBase, check_above_zero
 
 FALLBACK_RATE_HZ = 25.0
 """For files that name no frame rate."""
@@ -26,6 +26,9 @@ class VideoOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Frames per second to play it at; None is the file's own rate. Every frame is delivered at any rate."""
     pace: Pace = "real-time"
     loop: bool = False
+
+    def __post_init__(self) -> None:
+        check_above_zero(rate=self.rate_hz)
 
 
 class VideoFile(SourceBase):

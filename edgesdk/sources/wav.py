@@ -9,7 +9,7 @@ import msgspec
 from edgesdk.errors import SourceError
 from edgesdk.samples import Audio, Stamp
 from edgesdk.schema import Hertz, Seconds
-from edgesdk.sources.base import Pace, Pacer, SourceBase
+from edgesdk.sources.base import Pace, Pacer, SourceBase, check_above_zero
 from edgesdk.sources.reading import read_wav
 
 
@@ -23,6 +23,10 @@ class WavOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Length of a block."""
     pace: Pace = "real-time"
     loop: bool = False
+
+    def __post_init__(self) -> None:
+        # Sample rates are whole numbers: 0.4 Hz would become 0.
+        check_above_zero(rate=None if self.rate_hz is None else round(self.rate_hz), block=self.block_s)
 
 
 class WavFile(SourceBase):

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgesdk.errors import MissingExtraError, PluginError, SourceError, SourceFormatError, SourceWarning
+from edgesdk.errors import ConfigError, MissingExtraError, PluginError, SourceError, SourceFormatError, SourceWarning
 from edgesdk.samples import Audio, Picture
-from edgesdk.sources import make_source
+from edgesdk.schema import parse_yaml
+from edgesdk.sources import make_source, source_class
 from edgesdk.sources.microphone import Microphone, MicrophoneOptions
 from edgesdk.sources.pan import window
 from edgesdk.sources.v4l2 import Camera, V4l2Options, video_nodes
@@ -83,6 +84,69 @@ def test_images__loop__begins_anew(tmp_path: Path) -> None:
     assert [Path(s.uri).name[0] for s in samples if s] == ["1", "2", "1", "2", "1"]
 
 
+def test_images__file_that_may_not_be_read_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error here would be retried by the app, which begins the folder anew and meets the same file."""
+    _write_pictures(tmp_path, ["1.png", "2.png", "3.png"])
+    with make_source("images", {"path": tmp_path}) as source:
+        source.read()
+        (tmp_path / "2.png").unlink()
+        with pytest.warns(SourceWarning, match=r"2\.png: no such file\..*Skipped"):
+            sample = source.read()
+        assert sample is not None
+        assert Path(sample.uri).name == "3.png"
+        assert source.read() is None
+
+
+def test_images__loop_over_a_folder_that_was_emptied__ends_with_an_error(tmp_path: Path) -> None:
+    _write_pictures(tmp_path, ["1.png"])
+    with make_source("images", {"path": tmp_path, "loop": True}) as source:
+        assert source.read() is not None
+        (tmp_path / "1.png").unlink()
+        with (
+            pytest.warns(SourceWarning, match="Skipped"),
+            pytest.raises(SourceFormatError, match=r"none of 1 files is a readable picture"),
+        ):
+            source.read()
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("images", r"gone: no such file or folder\. Check `path:`; in app\.yaml it is relative to"),
+        ("pan", r"gone: no such file or folder\. Check `path:`"),
+        ("video", r"gone: no such video file\. Check `path:`; in app\.yaml it is relative to"),
+        ("wav", r"gone: no such wav file\. Check `path:`; in app\.yaml it is relative to"),
+    ],
+)
+def test_file_source__missing__says_what_to_check(kind: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=message):
+        make_source(kind, {"path": tmp_path / "gone"}).open()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("images", "path: x, rate: 0Hz", "rate is 0, expected more than 0, for example rate: 15Hz"),
+        ("pan", "path: x, rate: 0Hz", "rate is 0, expected more than 0"),
+        ("video", "path: x, rate: 0Hz", "rate is 0, expected more than 0"),
+        ("wav", "path: x, rate: 0.2Hz", "rate is 0, expected more than 0"),
+        ("wav", "path: x, block: 0s", "block is 0, expected more than 0, for example block: 100ms"),
+        ("microphone", "rate: 0Hz", "rate is 0, expected more than 0"),
+        ("microphone", "block: 0ms", "block is 0, expected more than 0"),
+        (
+            "v4l2",
+            "size_wh: [640, 0]",
+            r"size_wh is \[640, 0\], expected more than 0, for example size_wh: \[640, 480\]",
+        ),
+        ("v4l2", "rate: 0Hz", "rate is 0, expected more than 0"),
+        ("fake", "size_wh: [0, 48]", r"size_wh is \[0, 48\], expected more than 0"),
+    ],
+)
+def test_options__zero_is_refused_with_its_place(kind: str, options: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"app\.yaml:1: .*{message}"):
+        parse_yaml(f"{{{options}}}", source_class(kind).Options, file="app.yaml")
+
+
 def test_pan__same_path_in_every_run_and_the_size_asked_for(tmp_path: Path) -> None:
     cv2 = pytest.importorskip("cv2", reason="pip install 'edgesdk[vision]'")
     photo = np.random.default_rng(0).integers(0, 255, (60, 100, 3), dtype=np.uint8)
@@ -151,7 +215,10 @@ def test_wav__loop__is_one_stream(tmp_path: Path) -> None:
 
 def test_wav__other_rate__is_resampled_and_said(tmp_path: Path) -> None:
     path = _write_wav(tmp_path / "a.wav", rate_hz=8000)
-    with pytest.warns(SourceWarning), make_source("wav", {"path": path, "rate_hz": 16000.0, "pace": "fast"}) as source:
+    with (
+        pytest.warns(SourceWarning, match=r"a\.wav: resampled from 8000 Hz to 16000 Hz"),
+        make_source("wav", {"path": path, "rate_hz": 16000.0, "pace": "fast"}) as source,
+    ):
         block = source.read()
     assert isinstance(block, Audio)
     assert block.sample_rate_hz == 16000
@@ -201,9 +268,10 @@ def test_camera__no_capture_device__is_a_source_error(tmp_path: Path) -> None:
         Camera(V4l2Options(device=str(tmp_path / "video0"))).open()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may open everything")
-def test_camera__no_permission__names_the_group(tmp_path: Path) -> None:
+def test_camera__no_permission__names_the_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "video0").touch(mode=0)
+    if os.geteuid() == 0:  # root may open everything
+        monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(SourceError, match=r"permission denied\. Add the user to the group video: sudo usermod"):
         Camera(V4l2Options(device=str(tmp_path / "video0"))).open()
 
