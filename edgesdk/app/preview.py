@@ -22,7 +22,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from edgesdk.app.events import Event, ResultEvent, SourceEnded, SourceLost, SourceRecovered
-from edgesdk.app.words import in_words
+from edgesdk.tasks.words import in_words
 from edgesdk.errors import EdgeSdkError, TaskError
 from edgesdk.extras import import_extra
 from edgesdk.samples import Picture

@@ -109,7 +109,7 @@ class _LinePrinter(_Printer):
     def text(self, event: Event) -> str | None:
         """``door  faces  2 faces  12.3 ms``."""
         from edgesdk.app.events import ResultEvent
-        from edgesdk.app.words import in_words
+        from edgesdk.tasks.words import in_words
 
         if not isinstance(event, ResultEvent):
             return None  # losses and recoveries are in the log, on stderr

@@ -9,7 +9,7 @@ from edgesdk.bundle.manifest import Measurement, Variant
 from edgesdk.demo.plan import DemoModel, Prepared
 from edgesdk.demo.runner import Outcome, StreamView
 from edgesdk.demo.screen import table
-from edgesdk.demo.words import in_words
+from edgesdk.tasks.words import in_words
 
 
 def as_json(prepared: Prepared, outcome: Outcome, device: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edgesdk.demo.words import in_words
+from edgesdk.tasks.words import in_words
 from edgesdk.tasks.results import FaceKeypoints, Faces, RawResult
 
 
@@ -14,7 +14,7 @@ def test_in_words__faces() -> None:
         keypoints=np.zeros((2, 6, 2), np.float32),
         picture_size_wh=(100, 100),
     )
-    assert in_words(faces.to_json()) == "2 faces, best 0.90"
+    assert in_words(faces.to_json()) == "2 faces"
     assert in_words(Faces.empty((100, 100)).to_json()) == "no face"
 
 
@@ -22,19 +22,19 @@ def test_in_words__face_keypoints() -> None:
     result = FaceKeypoints(
         points=np.zeros((468, 2), np.float32), depth=np.zeros(468, np.float32), score=0.75, picture_size_wh=(10, 10)
     )
-    assert in_words(result.to_json()) == "468 keypoints, score 0.75"
+    assert in_words(result.to_json()) == "468 keypoints"
 
 
 def test_in_words__raw() -> None:
-    assert in_words(RawResult(arrays={"y": np.zeros((1, 3))}).to_json()) == "y [1, 3]"
+    assert in_words(RawResult(arrays={"y": np.zeros((1, 3))}).to_json()) == "y 1x3"
 
 
-def test_in_words__unknown_kind_is_named() -> None:
-    assert in_words({"kind": "novelty"}) == "novelty"
+def test_in_words__unknown_kind_is_shown() -> None:
+    assert in_words({"kind": "novelty", "value": 7}) == '{"value": 7}'
 
 
 @pytest.mark.parametrize(
-    ("lines", "words"), [([], "no text"), ([{"text": "Gate 7"}, {"text": "open"}], "Gate 7 / open")]
+    ("lines", "words"), [([], "no text"), ([{"text": "Gate 7"}, {"text": "open"}], "Gate 7 | open")]
 )
 def test_in_words__text(lines: list[dict[str, str]], words: str) -> None:
     assert in_words({"kind": "text", "lines": lines}) == words
