@@ -22,10 +22,10 @@ from urllib.parse import unquote
 import numpy as np
 
 from edgesdk.app.events import Event, ResultEvent, SourceEnded, SourceLost, SourceRecovered
-from edgesdk.tasks.words import in_words
 from edgesdk.errors import EdgeSdkError, TaskError
 from edgesdk.extras import import_extra
 from edgesdk.samples import Picture
+from edgesdk.tasks.words import in_words
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # typing.Self needs Python 3.11; the board has 3.10

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from edgesdk.tasks.words import in_words
 from edgesdk.tasks.results import FaceKeypoints, Faces, RawResult
+from edgesdk.tasks.words import in_words
 
 
 def test_in_words__faces() -> None:
