@@ -22,7 +22,8 @@ from edgesdk_converters.calibration import CalibrationSet, media_of
 from edgesdk_converters.contract import build_contract
 from edgesdk_converters.frontends import SourceModel, read_source
 from edgesdk_converters.graph.simplify import random_feed
-from edgesdk_converters.guard.judge import Judge, Optimize, too_slow, worst_margin
+from edgesdk_converters.guard.fidelity import worst_margin
+from edgesdk_converters.guard.judge import Judge, Optimize, too_slow
 from edgesdk_converters.progress import Progress, Quiet
 from edgesdk_converters.spec import ModelSpec, read_spec
 from edgesdk_converters.variants import Family, Form

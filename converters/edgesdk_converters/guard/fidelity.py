@@ -16,6 +16,8 @@ Array = NDArray[Any]
 
 SNR_LIMIT_DB = 20.0
 AGREEMENT_LIMIT = 0.98
+AGREEMENT_PER_DB = 0.002
+"""Makes the two limits comparable: what one dB was worth on PP-OCR's recognizer near its limit."""
 _CAP_DB = 120.0
 
 
@@ -122,6 +124,16 @@ class FidelityMeter:
                     )
                 )
         return tuple(figures)
+
+
+def worst_margin(fidelity: Sequence[BranchFidelity]) -> float:
+    """Distance to the limit of the worst branch, in dB (0.002 of agreement count as one)."""
+    return min(
+        (f.top1_agreement - AGREEMENT_LIMIT) / AGREEMENT_PER_DB
+        if f.top1_agreement is not None
+        else f.snr_db - SNR_LIMIT_DB
+        for f in fidelity
+    )
 
 
 def in_words(figure: BranchFidelity) -> str:

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from edgesdk.bundle.manifest import BranchFidelity, Contract, Measurement
-from edgesdk_converters.guard.fidelity import AGREEMENT_LIMIT, SNR_LIMIT_DB, FidelityMeter, in_words
+from edgesdk.bundle.manifest import Contract, Measurement
+from edgesdk_converters.guard.fidelity import FidelityMeter, in_words
 from edgesdk_converters.guard.latency import ALLOWANCE, measure
 from edgesdk_converters.variants.api import Form, Runner
 
@@ -74,14 +74,6 @@ class Judge:
             latency=latency,
             held_out_samples=len(self._feeds),
         )
-
-
-def worst_margin(fidelity: Sequence[BranchFidelity]) -> float:
-    """Distance to the limit of the worst branch, in dB (0.002 of agreement count as one)."""
-    return min(
-        (f.top1_agreement - AGREEMENT_LIMIT) / 0.002 if f.top1_agreement is not None else f.snr_db - SNR_LIMIT_DB
-        for f in fidelity
-    )
 
 
 def too_slow(measurement: Measurement) -> bool:

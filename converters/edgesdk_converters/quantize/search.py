@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edgesdk.bundle.manifest import BranchFidelity, OutputSpec
 from edgesdk_converters.graph.view import GraphView
-from edgesdk_converters.guard.fidelity import AGREEMENT_LIMIT, SNR_LIMIT_DB, FidelityMeter
+from edgesdk_converters.guard.fidelity import FidelityMeter, worst_margin
 from edgesdk_converters.progress import Progress
 from edgesdk_converters.quantize.ranges import Method
 from edgesdk_converters.quantize.static import Quantizer
@@ -30,10 +30,8 @@ MIN_FEEDS, MAX_FEEDS = 12, 64
 """Calibration inferences that a proposal is checked on before it goes to the guard; more for class vectors."""
 VOTES = 960
 """Class decisions that make an agreement near 0.98 mean something: one is 0.001."""
-SOLO_FEEDS = 4
+SOLO_FEEDS = 3
 """Inferences per node when each is quantized alone to see what it costs."""
-AGREEMENT_PER_DB = 0.002
-"""Makes the two limits comparable: what one dB was worth on PP-OCR's recognizer near its limit."""
 PROPOSALS = 8
 _NEAR = -2.0
 """A proposal this far below the limit on calibration samples is still shown to the guard: both sets are samples."""
@@ -180,17 +178,11 @@ class _Tuner:
 
     def margin(self, model: onnx.ModelProto) -> float:
         """DB above the limit in the worst branch; negative is below."""
-        return min(_margin(figure) for figure in self.figures(model))
+        return worst_margin(self.figures(model))
 
     def error(self, model: onnx.ModelProto) -> float:
         """Error power over signal power in the worst branch."""
         return max(10 ** (-figure.snr_db / 10) for figure in self.figures(model))
-
-
-def _margin(figure: BranchFidelity) -> float:
-    if figure.top1_agreement is not None:
-        return (figure.top1_agreement - AGREEMENT_LIMIT) / AGREEMENT_PER_DB
-    return figure.snr_db - SNR_LIMIT_DB
 
 
 def _enough(outputs: Sequence[OutputSpec]) -> int:

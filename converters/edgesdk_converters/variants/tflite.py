@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.backends.api import ModelFile, Session, SessionOptions
-from edgesdk.bundle.manifest import Branch, Format, OutputSpec, Precision
+from edgesdk.bundle.manifest import Branch, BranchFidelity, Format, OutputSpec, Precision
 from edgesdk.errors import ConversionError
 from edgesdk_converters.contract import OutputFacts
 from edgesdk_converters.frontends.api import SourceModel
 from edgesdk_converters.graph.shapes import resolve_shapes
 from edgesdk_converters.graph.simplify import EQUAL_DB, random_feed
-from edgesdk_converters.guard.fidelity import FidelityMeter, snr_db
+from edgesdk_converters.guard.fidelity import FidelityMeter, snr_db, worst_margin
 from edgesdk_converters.progress import Progress
 from edgesdk_converters.spec import ModelSpec
 from edgesdk_converters.variants.api import Form
@@ -27,6 +27,8 @@ Array = NDArray[Any]
 _HALF_SHARE = 0.75
 """A source smaller than this share of its float32 form carries float16 weights already."""
 
+_GROUPS = 9
+"""Parts that the operators with weights are cut into, in their order, to find where rounding hurts."""
 _TUNE_FEEDS = 24
 """Calibration inferences that say which outputs need help."""
 
@@ -90,45 +92,73 @@ class TfliteFamily:
     def int8(
         self, feeds: Sequence[Sequence[Array]], outputs: Sequence[OutputSpec], progress: Progress
     ) -> Iterator[Form]:
-        """Static int8; then with the last convolutions of those outputs in float that were too far off.
+        """Static int8; then with the heads of the outputs that were too far off in float; then with more parts in float.
 
-        Which ones that are is found on calibration samples; the held-out ones only say yes or no.
+        Which ones help is found on calibration samples; the held-out ones only say yes or no.
         """
-        from edgesdk_converters.tflite import float16, head, int8
+        from edgesdk_converters.tflite import int8
 
         progress.say("int8: everything int8")
         quantized = int8(self._model, feeds, float_outputs=self._keep_float)
         yield self._form(
-            quantized, "int8", recipe="static int8, per-channel: everything int8", nodes=self._names(self._keep_float)
+            quantized, "int8", recipe="static int8, per-channel: everything int8", nodes=tuple(sorted(self._keep_float))
         )
         wrong = self._wrong(quantized, feeds, outputs)
-        tried = {self._keep_float}
-        for depth in (1, 2, 3):
-            for indices in (wrong, list(range(len(self._outputs)))):
-                exclude = self._keep_float.union(*(head(self._model, index, convolutions=depth) for index in indices))
-                if exclude in tried:
-                    continue
-                tried.add(exclude)
-                recipe = f"last {depth} convolutions of {', '.join(self._outputs[index] for index in indices)} float"
-                progress.say(f"int8: {recipe}")
-                # What stays float is stored as float16, as in the ONNX variants.
-                content = float16(int8(self._model, feeds, float_outputs=exclude))
-                yield self._form(
-                    content, "int8", recipe=f"static int8, per-channel: {recipe}", nodes=self._names(exclude)
-                )
+        heads = [self._head(wrong, depth) for depth in (1, 2)]
+        for depth, exclude in enumerate(heads, 1):
+            if exclude != self._keep_float and exclude not in heads[: depth - 1]:
+                last = "last convolution" if depth == 1 else f"last {depth} convolutions"
+                yield self._excluding(feeds, exclude, f"{last} of {', '.join(self._outputs[i] for i in wrong)} float")
+        yield from self._groups(feeds, outputs, heads[-1], progress)
+
+    def _groups(
+        self,
+        feeds: Sequence[Sequence[Array]],
+        outputs: Sequence[OutputSpec],
+        exclude: frozenset[str],
+        progress: Progress,
+    ) -> Iterator[Form]:
+        """Runs of neighbouring operators in float, those first whose rounding costs the most on calibration samples."""
+        from edgesdk_converters.tflite import describe, int8
+
+        names = [operator.output for operator in describe(self._model).compute if operator.output not in exclude]
+        size = max(1, -(-len(names) // _GROUPS))
+        groups = [frozenset(names[start : start + size]) for start in range(0, len(names), size)]
+        gain: list[tuple[float, int]] = []
+        with progress.bar("int8: what each part costs", len(groups)) as bar:
+            for index, group in enumerate(groups):
+                quantized = int8(self._model, feeds, float_outputs=exclude | group)
+                gain.append((worst_margin(self._figures(quantized, feeds, outputs)), -index))
+                bar.advance()
+        for count, (_, index) in enumerate(sorted(gain, reverse=True)[: len(groups) // 2], 1):
+            exclude |= groups[-index]
+            yield self._excluding(feeds, exclude, f"heads and {count} of {len(groups)} parts float")
+
+    def _excluding(self, feeds: Sequence[Sequence[Array]], exclude: frozenset[str], recipe: str) -> Form:
+        """Int8 but for some operators, whose weights are stored as float16, as in the ONNX variants."""
+        from edgesdk_converters.tflite import float16, int8
+
+        content = float16(int8(self._model, feeds, float_outputs=exclude))
+        return self._form(content, "int8", recipe=f"static int8, per-channel: {recipe}", nodes=tuple(sorted(exclude)))
+
+    def _head(self, outputs: Sequence[int], depth: int) -> frozenset[str]:
+        from edgesdk_converters.tflite import head
+
+        return self._keep_float.union(*(head(self._model, index, convolutions=depth) for index in outputs))
 
     def _wrong(self, quantized: bytes, feeds: Sequence[Sequence[Array]], outputs: Sequence[OutputSpec]) -> list[int]:
         """Indices of the outputs with a branch below its limit."""
+        below = {figure.output for figure in self._figures(quantized, feeds, outputs) if not figure.passed}
+        return [index for index, name in enumerate(self._outputs) if name in below]
+
+    def _figures(
+        self, quantized: bytes, feeds: Sequence[Sequence[Array]], outputs: Sequence[OutputSpec]
+    ) -> tuple[BranchFidelity, ...]:
         meter = FidelityMeter(outputs)
         source, mine = self.source(), self.open(self._form(quantized, "int8"))
         for feed in feeds[:: max(1, -(-len(feeds) // _TUNE_FEEDS))]:
             meter.add(source.run(feed), mine.run(feed))
-        below = {figure.output for figure in meter.result() if not figure.passed}
-        return [index for index, name in enumerate(self._outputs) if name in below]
-
-    @staticmethod
-    def _names(nodes: frozenset[str]) -> tuple[str, ...]:
-        return tuple(sorted(nodes))
+        return meter.result()
 
     def open(self, form: Form) -> Session:
         """Load a form."""
