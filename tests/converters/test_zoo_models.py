@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -14,7 +15,7 @@ from edgesdk_converters.zoo.samples import calibration_folder
 pytestmark = [pytest.mark.zoo, pytest.mark.slow]
 
 
-def converted(name: str, tmp_path: Path, *, count: int = 60) -> Conversion:
+def converted(name: str, tmp_path: Path, *, count: int = 60, optimize: Literal["speed", "size"] = "size") -> Conversion:
     source = fetch(name)
     before = source.read_bytes()
     result = convert(
@@ -23,7 +24,7 @@ def converted(name: str, tmp_path: Path, *, count: int = 60) -> Conversion:
         calibration=calibration_folder(name, tmp_path / "calibration", count=count),
         spec=spec_path(name),
         output=tmp_path / f"{name}.edge",
-        optimize="size",  # speed depends on the machine; the size and the fidelity do not
+        optimize=optimize,  # mostly size: speed depends on the machine, size and fidelity do not
     )
     assert source.read_bytes() == before
     return result
@@ -38,8 +39,8 @@ def test_ppocr_rec__int8_passes_below_a_third_of_its_size(tmp_path: Path) -> Non
     assert int8.fidelity[0].top1_agreement >= 0.98
 
 
-def test_face_landmark__int8_passes_below_four_tenths_of_its_size(tmp_path: Path) -> None:
-    result = converted("face-landmark", tmp_path, count=40)
+def test_iris__int8_passes_below_four_tenths_of_its_size(tmp_path: Path) -> None:
+    result = converted("iris", tmp_path)
     int8 = next(m for m in result.measurements.variants if m.variant == "tflite-int8")
     assert int8.kept, int8.reasons
     assert int8.size_bytes <= 0.4 * int8.source_size_bytes
@@ -47,10 +48,11 @@ def test_face_landmark__int8_passes_below_four_tenths_of_its_size(tmp_path: Path
 
 
 def test_blazeface__is_refused_with_reasons(tmp_path: Path) -> None:
-    result = converted("blazeface-short", tmp_path, count=30)
+    # Three times slower than float: no machine's noise hides that.
+    result = converted("blazeface-short", tmp_path, count=30, optimize="speed")
     int8 = next(m for m in result.measurements.variants if m.variant == "tflite-int8")
     assert not int8.kept
-    assert int8.reasons
+    assert any(reason.startswith("slower than the float variant") for reason in int8.reasons)
     assert not result.ok
 
 
@@ -61,5 +63,5 @@ def test_silero_vad__stateful_and_constant_inputs(tmp_path: Path) -> None:
         "StateInput",
         "ConstantInput",
     ]
-    assert all(m.kept for m in result.measurements.variants)
-    assert "nothing in this model can be quantized" in result.failures[0]
+    assert all(m.kept for m in result.measurements.variants), result.refused
+    assert {figure.branch for m in result.measurements.variants for figure in m.fidelity} == {"output", "stateN"}
