@@ -24,6 +24,7 @@ from edgesdk.app.inference import Done, Inference
 from edgesdk.app.loading import load_config
 from edgesdk.app.publishing import Publisher
 from edgesdk.app.queues import SampleQueue, default_policy
+from edgesdk.app.sound import at_models_rate
 from edgesdk.app.stats import AppStats, StreamStats
 from edgesdk.errors import EdgeSdkError
 from edgesdk.samples import Sample
@@ -172,6 +173,9 @@ class App:
                 if self._stop_requests:
                     return
                 self._models[stream_name, model] = self._load(model)
+        for name, source in sources.items():
+            heard_by = [m for (at, _), m in self._models.items() if self.config.streams[at].source == name]
+            sources[name] = at_models_rate(source, self.config.sources[name], heard_by)
         queues = {
             name: SampleQueue[Sample](stream.policy or default_policy(sources[stream.source]), stream.queue)
             for name, stream in self.config.streams.items()

@@ -68,6 +68,7 @@ class Model:
         description: Variants, backends and threads in words.
         identities: Identity of each bundle, by its name.
         parts: One for each bundle.
+        sample_rate_hz: Of the sound that it takes; None where it takes none.
     """
 
     def __init__(self, name: str, parts: tuple[Part, ...], cascade: Cascade | None = None) -> None:
@@ -84,6 +85,7 @@ class Model:
         self._clocked = self._clock.around(self._run)
         self._clocked_runs = {name: self._clock.around(run) for name, run in self._runs.items()}
         self._make_sample = SampleMaker(tuple(part.manifest.contract for part in parts))
+        self.sample_rate_hz: int | None = self._make_sample.sample_rate_hz
 
     def __call__(self, source: Source) -> Result:
         """Turn one sample into a result.

@@ -32,7 +32,7 @@ class SampleMaker:
         ]
         self._spec = taken[0] if taken else None
         audio = [spec.source for spec in taken if isinstance(spec.source, AudioInput)]
-        self._sample_rate_hz = audio[0].sample_rate_hz if audio else None
+        self.sample_rate_hz = audio[0].sample_rate_hz if audio else None
         self._next_sample = 0
 
     def __call__(self, source: Source) -> Sample:
@@ -65,7 +65,7 @@ class SampleMaker:
 
         suffix = path.suffix.lower()
         if suffix == ".wav":
-            return read_wav(path, sample_rate_hz=self._sample_rate_hz)
+            return read_wav(path, sample_rate_hz=self.sample_rate_hz)
         if suffix in (".npy", ".npz"):
             arrays = _load(path)
             return self._from_array(arrays, str(path)) if isinstance(arrays, np.ndarray) else _tensors(arrays, path)

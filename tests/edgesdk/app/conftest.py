@@ -52,6 +52,7 @@ class ScriptedModel:
 
     description = "scripted"
     version = 1
+    sample_rate_hz: int | None = None
 
     def __init__(self, name: str, script: Callable[[int, Sample], Any]) -> None:
         self.name = name
@@ -89,11 +90,14 @@ class Story:
         self.folder = folder
         self.events: list[Event] = []
         self.scripts: dict[str, Callable[[int, Sample], Any]] = {}
+        self.rates_hz: dict[str, int] = {}
+        """Of models that hear."""
         self.models: list[ScriptedModel] = []
         monkeypatch.setattr(App, "_load", lambda app, name: self._model(name))
 
     def _model(self, name: str) -> ScriptedModel:
         model = ScriptedModel(name, self.scripts.get(name, say_uri))
+        model.sample_rate_hz = self.rates_hz.get(name)
         self.models.append(model)
         return model
 
