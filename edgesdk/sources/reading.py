@@ -47,9 +47,14 @@ def read_picture(path: str | Path) -> Picture:
     try:
         pixels = cv2.imdecode(encoded, flags)
     except cv2.error as error:
+        reason = " ".join(str(error).split())  # OpenCV's texts end with a line feed
         raise SourceFormatError(
-            f"{path}: the picture cannot be decoded ({error}). Convert it to JPEG or PNG."
+            f"{path}: the picture cannot be decoded ({reason}). Make it smaller, or convert it to JPEG or PNG."
         ) from error
+    if pixels is None and content.startswith((SIGNATURE, b"\xff\xd8\xff")):
+        raise SourceFormatError(
+            f"{path}: damaged, it begins like a picture but cannot be decoded. Copy it again, or take it out of the folder."
+        )
     if pixels is None:
         raise SourceFormatError(
             f"{path}: no picture that OpenCV reads (it starts with {content[:8]!r}). Convert it to JPEG or PNG."

@@ -18,7 +18,8 @@ class WavOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     path: Path
     rate_hz: Hertz | None = msgspec.field(name="rate", default=None)
-    """Sample rate to deliver; another one in the file is resampled with a SourceWarning. None is the file's own."""
+    """Sample rate to deliver; another one in the file is resampled, with a warning. None is the file's own, and in an app
+    that of the models that hear it."""
     block_s: Seconds = msgspec.field(name="block", default=0.1)
     """Length of a block."""
     pace: Pace = "real-time"

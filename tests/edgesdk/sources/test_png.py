@@ -71,7 +71,18 @@ def test_picture__broken_pixels_behind_a_profile_are_still_an_error(tmp_path: Pa
     pytest.importorskip("cv2", reason="pip install 'edgesdk[vision]'")
     path = tmp_path / "scan.png"
     path.write_bytes(SIGNATURE + PROFILE + END)
-    with pytest.raises(SourceFormatError, match=r"scan\.png: no picture that OpenCV reads.*Convert it to JPEG or PNG"):
+    with pytest.raises(SourceFormatError, match=r"scan\.png: damaged, it begins like a picture.*Copy it again"):
+        read_picture(path)
+
+
+def test_picture__absurd_size_is_an_error_of_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("cv2", reason="pip install 'edgesdk[vision]'")
+    path = tmp_path / "scan.png"
+    header = _chunk(b"IHDR", struct.pack(">IIBBBBB", 65_000, 65_000, 8, 2, 0, 0, 0))
+    path.write_bytes(SIGNATURE + header + PIXELS + END)
+    with pytest.raises(
+        SourceFormatError, match=r"^.*scan\.png: the picture cannot be decoded \(.*\)\. Make it smaller.*$"
+    ):
         read_picture(path)
 
 
