@@ -173,28 +173,33 @@ def _samples(
     evaluation: Path | None,
     notes: list[str],
     progress: Progress,
-) -> tuple[list[list[Array]], list[list[Array]], int | None, str | None]:
-    """Calibration inferences, held-out inferences, number of calibration samples, their hash."""
+) -> tuple[list[list[Array]], Sequence[Sequence[list[Array]]], int | None, str | None]:
+    """Calibration inferences, held-out samples as their inferences, number of calibration samples, their hash."""
     if calibration is None:
         if evaluation is None:
             notes.append("no calibration samples: no int8; the float variants were compared on noise")
             noise = random_feed([(spec.shape, spec.dtype, spec.source) for spec in contract.inputs])
-            return [], [noise], None, None
-        return [], _read(Path(evaluation), contract, run, progress).feeds, None, None
+            return [], [[noise]], None, None
+        return [], _read(Path(evaluation), contract, run, progress).units, None, None
     whole = _read(Path(calibration), contract, run, progress)
     notes += [f"calibration folder: {problem}" for problem in whole.problems[:20]]
     if evaluation is not None:
-        return whole.feeds, _read(Path(evaluation), contract, run, progress).feeds, len(whole.units), whole.sha256
+        return (
+            whole.thinned().feeds,
+            _read(Path(evaluation), contract, run, progress).units,
+            len(whole.units),
+            whole.sha256,
+        )
     used, held_out = whole.split()
     if held_out.shared:
         notes.append(
             f"judged on the calibration samples themselves: {len(whole.units)} are too few to hold any out (give 20 or more)"
         )
-    return used.feeds, held_out.feeds, len(used.units), whole.sha256
+    return used.thinned().feeds, held_out.units, len(used.units), whole.sha256
 
 
 def _read(folder: Path, contract: Contract, run: Any, progress: Progress) -> CalibrationSet:
-    data = CalibrationSet.from_folder(folder, contract, progress=progress).rolled(contract, run).thinned()
+    data = CalibrationSet.from_folder(folder, contract, progress=progress).rolled(contract, run)
     if not data.feeds:
         raise CalibrationError(f"{folder}: its files hold no samples. Put 20 or more typical inputs there.")
     return data
