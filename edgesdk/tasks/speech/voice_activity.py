@@ -16,6 +16,7 @@ from edgesdk.samples import Audio, Sample
 from edgesdk.tasks.api import Array, Run
 from edgesdk.tasks.inputs import constant
 from edgesdk.tasks.options import TaskOptions, read_options
+from edgesdk.tasks.outputs import check_outputs
 from edgesdk.tasks.results import check_finite
 from edgesdk.tasks.speech.framing import AudioFramer, Chunk
 from edgesdk.tasks.speech.segmentation import SegmentRule, SpeechSegmenter
@@ -89,8 +90,8 @@ class VoiceActivityTask:
         """Run the model once per chunk that this block completes.
 
         Raises:
-            TaskError: The sample is no audio, or of another sample rate, dtype or width; or the model returns NaN for a sound
-                without any.
+            TaskError: The sample is no audio, or of another sample rate, dtype or width; or the model returns other shapes than the
+                contract says, or NaN for a sound without any.
         """
         audio = _audio_sample(sample)
         framed = self._framer.push(audio)
@@ -158,6 +159,7 @@ class VoiceActivityTask:
         for chunk in chunks:
             self._inputs[self._audio] = chunk.values
             outputs = run(self._inputs)
+            check_outputs(self.contract, outputs)
             probability = float(outputs[self._probability].reshape(-1)[0])
             if not (math.isfinite(probability) and all(_is_finite(outputs[output]) for _, output in self._states)):
                 if self._fresh and _is_finite(chunk.values):

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,6 +16,8 @@ from numpy.typing import NDArray
 from edgesdk.errors import SourceError, SourceFormatError, SourceWarning
 from edgesdk.sources.reading import read_picture, read_wav
 from edgesdk.sources.riff import parse_wave
+
+cv2 = pytest.importorskip("cv2", reason="pip install 'edgesdk[vision]'")
 
 GREY = np.arange(48 * 64, dtype=np.uint16).reshape(48, 64)
 COLOUR = np.stack([GREY % 256, np.full_like(GREY, 90), np.full_like(GREY, 20)], axis=2).astype(np.uint8)
