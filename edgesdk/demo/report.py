@@ -74,10 +74,14 @@ def stream_table(views: tuple[StreamView, ...]) -> list[str]:
                 one.about,
                 str(one.received),
                 f"{last['latency']['total_ms']:.1f}" if last and last.get("latency") else "",
-                in_words(last["result"]) if last else "...",
+                _cut(in_words(last["result"])) if last else "...",
             )
         )
     return table(("stream", "sees", "received", "ms", "last result at the subscriber"), rows)
+
+
+def _cut(words: str, most: int = 64) -> str:
+    return words if len(words) <= most else words[: most - 1] + "…"
 
 
 def summary(report: dict[str, Any]) -> list[str]:
