@@ -89,7 +89,7 @@ def convert(
         name: Of the bundle; by default from ``output``.
         version: Monotonic number of the bundle.
         state_dict: Weights of a PyTorch module.
-        licence: Of the weights; by default from the spec, else unknown.
+        licence: Of the weights; by default from the spec, else from the file's metadata, else unknown.
         progress: Where to say what is being done.
 
     Raises:
@@ -134,7 +134,7 @@ def convert(
             calibration_samples=samples,
             device=profile.id,
         ),
-        licence=licence or Licence(name=stated.licence or "unknown", source=stated.licence_source),
+        licence=licence or _licence(stated, model),
         assumptions=tuple(notes),
         allowed=allow,
     )
@@ -317,6 +317,13 @@ def _check_formats(model: SourceModel, profile: DeviceProfile) -> None:
             f"{model.file}: is {model.format}, but {profile.id} runs {', '.join(sorted(taken))}. "
             f"Export the model as {' or '.join(sorted(taken))}, or choose another device."
         )
+
+
+def _licence(stated: ModelSpec, model: SourceModel) -> Licence:
+    """The spec's word, else what the file says of itself: Ultralytics' exports name theirs (AGPL-3.0)."""
+    if stated.licence is None and model.metadata.get("license"):
+        return Licence(name=model.metadata["license"], source=f"metadata of {model.file}")
+    return Licence(name=stated.licence or "unknown", source=stated.licence_source)
 
 
 def _slug(text: str) -> str:

@@ -32,7 +32,7 @@ def summary(conversion: Conversion) -> Iterator[str]:
         yield from (f"  - {reason}" for reason in measurement.reasons)
     yield from (f"not made: {failure}" for failure in conversion.failures)
     if conversion.assumptions:
-        yield "assumed:"
+        yield "taken as given (state it in a model spec where it is wrong):"
         yield from (f"  - {note}" for note in conversion.assumptions)
     if not conversion.ok:
         yield "Only float variants are in the bundle. What you can do:"

@@ -180,7 +180,10 @@ def camera_findings(folder: Path) -> Iterator[Finding]:
 
     nodes = video_nodes(folder)
     if not nodes:
-        fix = "plug one in (Raspberry Pi camera module: start edgesdk by libcamerify; container: --device /dev/video0)"
+        fix = (
+            "plug one in (Raspberry Pi camera module: sudo apt install libcamera-tools libcamera-v4l2, "
+            "start edgesdk by libcamerify; container: --device /dev/video0)"
+        )
         yield Finding(area="camera", status="missing", found=f"no {folder}/video*", fix=fix)
     for node in nodes:
         if os.access(node, os.R_OK | os.W_OK):

@@ -75,7 +75,7 @@ def as_text(bundle: Bundle) -> Iterator[str]:
     )
     yield from _variants(bundle)
     if manifest.assumptions:
-        yield "assumptions (nobody stated these; say so in a model spec if they are wrong)"
+        yield "taken as given (state it in a model spec where it is wrong)"
         yield from (f"  - {assumption}" for assumption in manifest.assumptions)
     if manifest.allowed:
         yield f"allowed although the guard refused it: {manifest.allowed}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,9 +101,16 @@ def _predict(model: Model, file: Path, options: argparse.Namespace, *, several: 
         print(json.dumps(_as_json(model, file, inference)), flush=True)
     else:
         print(f"{file}:")
-        print(json.dumps(inference.result.to_json(), indent=1), flush=True)
+        print(_readable(inference.result.to_json()), flush=True)
     if options.annotate is not None:
         _annotate(sample, inference, _target(options.annotate, file, several=several))
+
+
+def _readable(result: dict[str, Any]) -> str:
+    """JSON with one field per line, and the numbers of a list on one."""
+    text = json.dumps(result, indent=1)
+    # No text of a result can look like this: JSON has no line breaks in texts.
+    return re.sub(r"\[\n([-+.0-9eE,\s]+?)\n\s*\]", lambda found: f"[{' '.join(found[1].split())}]", text)
 
 
 def _as_json(model: Model, file: Path, inference: Inference) -> dict[str, Any]:

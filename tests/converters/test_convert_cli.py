@@ -35,7 +35,7 @@ def test_cli__table_and_exit_code(model: Path, calibration: Path, capsys: pytest
     out, err = capsys.readouterr()
     assert "onnx-int8" in out
     assert "fidelity per branch" in out
-    assert "assumed:" in out
+    assert "taken as given (state it in a model spec where it is wrong):" in out
     assert "\r" not in err  # plain lines where stderr is no terminal
     assert model.with_suffix(".edge").is_file()
 

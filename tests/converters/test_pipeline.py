@@ -71,6 +71,13 @@ def test_convert__two_conversions_are_byte_identical(
     assert set(contents[0]) == {"model.fp32.onnx", "model.fp16.onnx", "model.int8.onnx", "id"}
 
 
+def test_convert__licence_of_the_files_metadata(small: onnx.ModelProto, run: Callable[..., Conversion]) -> None:
+    onnx.helper.set_model_props(small, {"license": "AGPL-3.0 License"})
+    licence = run(small, calibration=None).manifest.licence
+    assert licence.name == "AGPL-3.0 License"
+    assert licence.source == "metadata of model.onnx"
+
+
 def test_convert__records_what_was_assumed(small: onnx.ModelProto, run: Callable[..., Conversion]) -> None:
     result = run(small, optimize="size")
     assert any(line.startswith("task: raw") for line in result.assumptions)

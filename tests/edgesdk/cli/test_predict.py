@@ -67,6 +67,7 @@ def test_predict__for_people(make_bundle: Make, array: Path, capsys: pytest.Capt
     head, _, rest = capsys.readouterr().out.partition(":\n")
     assert head == str(array)
     assert json.loads(rest)["kind"] == "raw"
+    assert '"shape": [1, 4]' in rest  # numbers of a list on one line
 
 
 def test_predict__folder_of_pictures_in_order(
