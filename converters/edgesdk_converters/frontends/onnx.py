@@ -10,6 +10,7 @@ import onnx
 
 from edgesdk.errors import ModelFormatError
 from edgesdk_converters.frontends.api import SourceModel, Tensor, read_bytes
+from edgesdk_converters.graph.order import sort_nodes
 from edgesdk_converters.graph.view import dtype_of, shape_of
 from edgesdk_converters.spec import ModelSpec
 
@@ -50,6 +51,7 @@ class OnnxFrontend:
                 else f"{path.name}: has opset {version}, expected {OLDEST_OPSET} to {onnx.defs.onnx_opset_version()} "
                 f"(onnx {onnx.__version__}). Export it again with opset 17, or: pip install --upgrade onnx onnxruntime"
             )
+        sort_nodes(model)  # runtimes take any order, the checker and everything behind it do not
         _check(model, path.name)
         return describe(model, file=path.name, sha256=digest)
 

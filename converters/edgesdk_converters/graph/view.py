@@ -27,7 +27,7 @@ class GraphView:
             for name in node.output:
                 if name:
                     self.producer[name] = node
-            for name in {*node.input, *_captured(node)}:
+            for name in {*node.input, *captured(node)}:
                 if name:
                     self.consumers.setdefault(name, []).append(node)
         self.constants: dict[str, Any] = {tensor.name: tensor for tensor in self.graph.initializer}
@@ -50,7 +50,7 @@ class GraphView:
         return nodes[0] if len(nodes) == 1 and name not in self.outputs else None
 
 
-def _captured(node: Any) -> Iterable[str]:
+def captured(node: Any) -> Iterable[str]:
     """Names that the sub-graphs of a node (If, Loop) take from outside."""
     for attribute in node.attribute:
         if attribute.type == onnx.AttributeProto.GRAPH:
@@ -58,7 +58,7 @@ def _captured(node: Any) -> Iterable[str]:
             made = {name for child in inner.node for name in child.output}
             made |= {tensor.name for tensor in inner.initializer} | {value.name for value in inner.input}
             for child in inner.node:
-                yield from (name for name in (*child.input, *_captured(child)) if name not in made)
+                yield from (name for name in (*child.input, *captured(child)) if name not in made)
             yield from (value.name for value in inner.output if value.name not in made)
 
 
