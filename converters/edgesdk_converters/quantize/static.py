@@ -53,6 +53,11 @@ class Quantizer:
         if not self.candidates:
             raise ConversionError(
                 "nothing in this model can be quantized: it has no Conv, Gemm or MatMul with constant float32 weights at its top level"
+                + (
+                    ". Its weights are float16: export it again in float32 (without half=True)"
+                    if _is_half(model)
+                    else ""
+                )
             )
         self._model = model
         self._calibration = calibration
@@ -117,3 +122,7 @@ def channel_maxima(model: onnx.ModelProto, calibration: Feeds) -> Mapping[str, N
             largest = np.abs(value).max(axis=(0, *range(2, value.ndim))).astype(np.float64)
             maxima[name] = np.maximum(maxima[name], largest) if name in maxima else largest
     return maxima
+
+
+def _is_half(model: onnx.ModelProto) -> bool:
+    return any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in model.graph.initializer)
