@@ -69,6 +69,7 @@ def convert(
     evaluation: Path | None = None,
     optimize: Literal["speed", "size"] = "speed",
     allow: str | None = None,
+    fallback: bool = True,
     name: str | None = None,
     version: int = 1,
     state_dict: Path | None = None,
@@ -86,6 +87,7 @@ def convert(
         evaluation: Folder to judge on; otherwise 20 % of the calibration samples are held out.
         optimize: ``speed`` also demands that int8 is not slower than float; ``size`` does not.
         allow: A reason to keep what the guard refused; goes into the manifest.
+        fallback: Keep the float variants beside an int8 one that passed; without one they stay in any case.
         name: Of the bundle; by default from ``output``.
         version: Monotonic number of the bundle.
         state_dict: Weights of a PyTorch module.
@@ -119,6 +121,8 @@ def convert(
     feeds, held_out, samples, digest = _samples(contract, runner.run, calibration, evaluation, notes, progress)
     judge = Judge(contract, runner, held_out, source_size_bytes=len(model.content), optimize=optimize)
     kept, measured, failures = _variants(family, contract, feeds, judge, optimize, allow, progress)
+    if not fallback and any(form.precision == "int8" for form in kept):
+        kept = [form for form in kept if form.precision == "int8"]
     manifest = Manifest(
         name=name or _slug(output.stem),
         version=version,

@@ -21,6 +21,7 @@ import numpy as np
 
 from edgesdk.backends import checks
 from edgesdk.backends.api import Array, Availability, ModelFile, SessionOptions, TensorInfo
+from edgesdk.backends.base import Boundary
 from edgesdk.bundle.manifest import Quantization
 from edgesdk.errors import BackendError
 
@@ -92,7 +93,7 @@ class FakeBackend:
         return FakeSession(description, model)
 
 
-class FakeSession:
+class FakeSession(Boundary):
     """A loaded fake model.
 
     Attributes:
@@ -101,7 +102,8 @@ class FakeSession:
     """
 
     def __init__(self, description: FakeModel, model: ModelFile) -> None:
-        self._description = description
+        self._model_description = description
+        self._description = "edgesdk fake backend, 1 thread"
         self._model = model.name
         inputs, outputs = description.inputs, description.outputs
         order_in = checks.order(model.name, "input", model.inputs, [tensor.name for tensor in inputs])
@@ -115,21 +117,6 @@ class FakeSession:
         self.calls: deque[tuple[Array, ...]] = deque(maxlen=CALLS_KEPT)
         self.resets = 0
 
-    @property
-    def inputs(self) -> tuple[TensorInfo, ...]:
-        """In the order that :meth:`run` takes."""
-        return self._inputs
-
-    @property
-    def outputs(self) -> tuple[TensorInfo, ...]:
-        """In the order that :meth:`run` returns."""
-        return self._outputs
-
-    @property
-    def description(self) -> str:
-        """What it is, in words."""
-        return "edgesdk fake backend, 1 thread"
-
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """One inference; see the protocol."""
         if self._closed:
@@ -139,9 +126,9 @@ class FakeSession:
             raise checks.input_error(self._model, infos, inputs)
         self.calls.append(tuple(array.copy() for array in inputs))
         self._done += 1
-        if self._description.delay_ms:
-            time.sleep(self._description.delay_ms / 1000)
-        if self._done in self._description.fail_at:
+        if self._model_description.delay_ms:
+            time.sleep(self._model_description.delay_ms / 1000)
+        if self._done in self._model_description.fail_at:
             raise BackendError(
                 f"{self._model}: inference {self._done} failed, as its description asks. Take it out of `fail_at`."
             )

@@ -16,6 +16,7 @@ import numpy as np
 
 from edgesdk.backends import checks
 from edgesdk.backends.api import Array, Availability, ModelFile, SessionOptions, TensorInfo
+from edgesdk.backends.base import Boundary
 from edgesdk.backends.cache import GraphCache
 from edgesdk.backends.threads import choose_threads
 from edgesdk.errors import BackendError, BackendFallbackWarning, BackendUnavailableError
@@ -86,7 +87,7 @@ class OnnxRuntimeBackend:
         return OnnxRuntimeSession(session, model, threads)
 
 
-class OnnxRuntimeSession:
+class OnnxRuntimeSession(Boundary):
     """A loaded ONNX model."""
 
     def __init__(self, session: Any, model: ModelFile, threads: int) -> None:
@@ -110,21 +111,6 @@ class OnnxRuntimeSession:
         self._count = len(self._inputs)
         self._open_shapes = any(-1 in info.shape for info in self._inputs)
         self._expected = [(info.shape, info.dtype) for info in self._inputs]
-
-    @property
-    def inputs(self) -> tuple[TensorInfo, ...]:
-        """In the order that :meth:`run` takes."""
-        return self._inputs
-
-    @property
-    def outputs(self) -> tuple[TensorInfo, ...]:
-        """In the order that :meth:`run` returns."""
-        return self._outputs
-
-    @property
-    def description(self) -> str:
-        """Runtime, execution providers and threads in words."""
-        return self._description
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """One inference; see the protocol."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from edgesdk.backends import checks
 from edgesdk.backends.api import Array, Availability, ModelFile, SessionOptions, TensorInfo
+from edgesdk.backends.base import Boundary
 from edgesdk.backends.flatbuffer import find_damage
 from edgesdk.backends.quiet import captured_stderr
 from edgesdk.backends.threads import choose_threads
@@ -90,7 +91,7 @@ class TfliteBackend:
         return TfliteSession(create, model, _describe(found, own, threads))
 
 
-class TfliteSession:
+class TfliteSession(Boundary):
     """A loaded TFLite model."""
 
     def __init__(self, create: Any, model: ModelFile, description: str) -> None:
@@ -113,21 +114,6 @@ class TfliteSession:
         self._invoke: Any = None
         self._get: Any = None
         self._bind(interpreter)
-
-    @property
-    def inputs(self) -> tuple[TensorInfo, ...]:
-        """In the order that :meth:`run` takes."""
-        return self._inputs
-
-    @property
-    def outputs(self) -> tuple[TensorInfo, ...]:
-        """In the order that :meth:`run` returns."""
-        return self._outputs
-
-    @property
-    def description(self) -> str:
-        """Runtime, delegate and threads in words."""
-        return self._description
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """One inference; see the protocol. ``get_tensor`` copies, so the results are the caller's."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import logging
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 from edgesdk.cli.main import CONVERTERS_PIP_LINE, Command
@@ -41,24 +43,19 @@ def _run(options: argparse.Namespace) -> int:
     def note(words: str) -> None:
         screen.say(f"[{time.monotonic() - begin:5.1f} s] {words}")
 
-    # Warnings and log lines stand above the live table instead of tearing it.
-    warnings.showwarning = lambda message, *_, **__: screen.say(f"warning: {message}")
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.StreamHandler):
-            handler.setStream(_Lines(screen))
-
     folder: Path = options.output or cache_dir() / "demo"
     folder.mkdir(parents=True, exist_ok=True)
     device = options.device or DEVICE_PROFILE
-    prepared = prepare(folder, device=device, report=note)
-    outcome = run_demo(
-        prepared,
-        folder,
-        url=options.broker,
-        fast=options.fast,
-        on_update=lambda views: screen.draw(stream_table(views)),
-        on_note=note,
-    )
+    with _above_the_table(screen):
+        prepared = prepare(folder, device=device, report=note)
+        outcome = run_demo(
+            prepared,
+            folder,
+            url=options.broker,
+            fast=options.fast,
+            on_update=lambda views: screen.draw(stream_table(views)),
+            on_note=note,
+        )
     screen.draw(stream_table(outcome.streams), final=True)
     report = as_json(prepared, outcome, device)
     if options.json:
@@ -73,6 +70,27 @@ def _run(options: argparse.Namespace) -> int:
         )
         return 1
     return 0
+
+
+@contextlib.contextmanager
+def _above_the_table(screen: Screen) -> Iterator[None]:
+    """Warnings and log lines that would go to stderr stand above the live table instead of tearing it."""
+    show = warnings.showwarning
+    handlers = [
+        handler
+        for handler in logging.getLogger().handlers
+        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr
+    ]
+    warnings.showwarning = lambda message, *_, **__: screen.say(f"warning: {message}")
+    lines = _Lines(screen)
+    for handler in handlers:
+        handler.setStream(lines)
+    try:
+        yield
+    finally:
+        warnings.showwarning = show
+        for handler in handlers:
+            handler.setStream(sys.stderr)
 
 
 class _Lines(io.TextIOBase):

@@ -254,3 +254,20 @@ def test_convert__without_calibration_is_float_only(small: onnx.ModelProto, run:
     result = run(small, calibration=None)
     assert [v.precision for v in result.manifest.variants] == ["fp16", "fp32"]
     assert any("no calibration samples" in line for line in result.assumptions)
+
+
+def test_convert__no_fallback_leaves_the_float_variants_out(
+    small: onnx.ModelProto, run: Callable[..., Conversion]
+) -> None:
+    result = run(small, optimize="size", fallback=False)
+    assert [variant.precision for variant in result.manifest.variants] == ["int8"]
+    assert {m.variant for m in result.measurements.variants} >= {"onnx-fp32", "onnx-int8"}
+
+
+@pytest.mark.usefixtures("broken")
+def test_convert__no_fallback_keeps_float_where_int8_is_refused(
+    yolo: onnx.ModelProto, run: Callable[..., Conversion]
+) -> None:
+    result = run(yolo, optimize="size", fallback=False)
+    assert "int8" not in {variant.precision for variant in result.manifest.variants}
+    assert result.manifest.variants

