@@ -280,8 +280,13 @@ class PahoTransport:
         )
 
     def _on_disconnect(self, _client: Client, _data: Any, flags: Any, reason: Any, _properties: Any) -> None:
-        who = "the broker ended it: " if flags.is_disconnect_packet_from_server else ""
-        self._events.append(Lost(f"{who}{reason}"))
+        if flags.is_disconnect_packet_from_server:
+            why = f"the broker ended it: {reason}"
+        elif str(reason) == "Unspecified error":  # paho's word for a socket that was closed without one
+            why = "the broker or the network closed it"
+        else:
+            why = str(reason)
+        self._events.append(Lost(why))
 
     def _on_publish(self, _client: Client, _data: Any, mid: int, reason: Any, _properties: Any) -> None:
         self._events.append(Acked(mid, int(reason.value), str(reason)))
