@@ -210,6 +210,19 @@ def states(transcript: str) -> list[str]:
     return [payload["state"] for topic, payload in messages(transcript) if topic.endswith("/status")]
 
 
+def check_shown(stage: Stage, block: Block, printed: str) -> None:
+    """The output that the page shows below a block says in the same words what was printed now; figures may differ."""
+    following = BLOCKS[min(BLOCKS.index(block) + 1, len(BLOCKS) - 1)]
+    if following.language != "text" or following.words:
+        return
+    said = {" ".join(line.split()) for line in printed.splitlines()}
+    for line in stage.here(following.text).splitlines():
+        own = re.search(r"[0-9]|ball|box|cone|\.\.\.", line) and "WARNING" not in line
+        assert own or " ".join(line.split()) in said, (
+            f"{PAGE.name}:{following.line} shows what is not printed: {line}\n{printed}"
+        )
+
+
 def came_back(transcript: str) -> bool:
     """Whether a second birth, and a result from the backlog after it, have arrived."""
     births = [at.start() for at in re.finditer('"state":"online"', transcript)]
@@ -291,12 +304,15 @@ def test_page__every_command_works(stage: Stage, square_detector: Path, square_p
         if "mosquitto_pub" in block.text or "stop mosquitto" in block.text:
             wait_for(lambda: len(results(stage.output("mosquitto_sub"))) >= 4, "results at the subscriber")
         printed[block.line] = stage.run(block)
+        if "running" not in block.words and "stop mosquitto" not in block.text:
+            check_shown(stage, block, printed[block.line])
         if "edgesdk convert" in block.text:
             assert "onnx-int8" in printed[block.line]
         if "--preview" in block.text:
             wait_for(lambda: "preview: http://127.0.0.1" in stage.output("--preview"), "the preview's address")
         if "stop mosquitto" in block.text:
             wait_for(lambda: came_back(stage.output("mosquitto_sub")), "the board to come back with its backlog")
+            check_shown(stage, block, stage.output("edgesdk run"))
 
     assert (workstation / "seen.jpg").stat().st_size > 1000
     answered = wait_for(
