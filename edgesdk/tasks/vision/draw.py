@@ -91,7 +91,11 @@ class _Pen:
         y = round(at[1]) if below else round(at[1]) - full
         y = int(np.clip(y, 0, max(0, self.pixels.shape[0] - full)))
         cv2.rectangle(self.pixels, (x, y), (x + width, y + full), colour, -1)
-        ink = (0, 0, 0) if sum(colour) > 380 else (255, 255, 255)
+        red, green, blue = colour[::-1] if self._blue_first else colour
+        luma = (
+            0.299 * red + 0.587 * green + 0.114 * blue
+        )  # ITU-R BT.601: green looks brighter than it counts, blue darker
+        ink = (0, 0, 0) if luma > 128 else (255, 255, 255)
         origin = (x, y + height + 1)
         cv2.putText(self.pixels, printable, origin, font, self._font_scale, ink, self._font_thickness, cv2.LINE_AA)
         return full
