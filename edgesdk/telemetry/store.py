@@ -261,8 +261,10 @@ class Store:
     def count_gaps(self, gaps: Iterable[GapCount]) -> None:
         """Add to what a later gap record will tell."""
         self.connection.executemany(
-            "INSERT INTO gaps VALUES(?1, ?2, ?3, ?4, ?5) ON CONFLICT(stream, rule) DO UPDATE SET dropped=dropped+?3, "
-            "first=min(coalesce(first, ?4), coalesce(?4, first)), last=max(coalesce(last, ?5), coalesce(?5, last))",
+            "INSERT INTO gaps VALUES(?, ?, ?, ?, ?) ON CONFLICT(stream, rule) DO UPDATE SET "
+            "dropped=dropped+excluded.dropped, "
+            "first=min(coalesce(first, excluded.first), coalesce(excluded.first, first)), "
+            "last=max(coalesce(last, excluded.last), coalesce(excluded.last, last))",
             [(gap.stream, gap.rule, gap.dropped, gap.first, gap.last) for gap in gaps],
         )
 
