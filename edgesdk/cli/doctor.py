@@ -18,7 +18,7 @@ from edgesdk.cli.main import Command
 if TYPE_CHECKING:
     from edgesdk.backends.api import Backend
 
-Status = Literal["ok", "missing", "warning"]
+Status = Literal["ok", "optional", "missing", "warning"]
 _SMALL_DISK_BYTES = 512 * 1024 * 1024
 """Below this, the outbox (256 MiB by default) and the caches get tight."""
 _SMALL_MEMORY_BYTES = 128 * 1024 * 1024
@@ -31,7 +31,8 @@ class Finding:
 
     area: str
     status: Status
-    """``missing`` is something that can be installed; ``warning`` something that works, but not well."""
+    """``missing``: something is wrong until it is installed; ``optional``: not there, and needed only for what the line
+    names; ``warning``: works, but not well."""
     found: str
     fix: str = ""
     """The command or the step; empty where nothing is to be done."""
@@ -51,9 +52,9 @@ def run(options: argparse.Namespace) -> int:
         return 0 if ready else 1
     width = max(len(finding.area) for finding in findings)
     for finding in findings:
-        print(f"{finding.status:7}  {finding.area:{width}}  {finding.found}")
+        print(f"{finding.status:8}  {finding.area:{width}}  {finding.found}")
         if finding.fix:
-            print(f"{'':7}  {'':{width}}  -> {finding.fix}")
+            print(f"{'':8}  {'':{width}}  -> {finding.fix}")
     if not ready:
         print("nothing here can run a model: install a backend by one of the lines above", file=sys.stderr)
     return 0 if ready else 1
@@ -133,19 +134,22 @@ def _backends() -> Iterator[Backend]:
 
 
 def backend_findings(backends: Iterable[Backend]) -> Iterator[Finding]:
-    """Each inference runtime, really imported."""
-    for backend in backends:
-        there = backend.availability()
+    """Each inference runtime, really imported. One is enough: beside one that works, the others are optional."""
+    found = [(backend, backend.availability()) for backend in backends]
+    absent: Status = "optional" if any(there.available for _, there in found) else "missing"
+    for backend, there in found:
         area = f"backend {backend.name}"
         if there.available:
             formats = ", ".join(sorted(backend.formats))
             yield Finding(area=area, status="ok", found=f"{there.runtime}, runs {formats}")
         else:
-            yield Finding(area=area, status="missing", found=there.reason, fix=there.fix)
+            # A runtime that is named in spite of not working is there, but broken.
+            status: Status = "missing" if there.runtime else absent
+            yield Finding(area=area, status=status, found=there.reason, fix=there.fix)
 
 
 def package_finding(area: str, module: str, distribution: str, extra: str, *, imports: bool = True) -> Finding:
-    """An optional package: whether it imports, and its version.
+    """An optional package: whether it imports, and its version. One that is there but does not import is ``missing``.
 
     Args:
         area: What it is for.
@@ -158,13 +162,18 @@ def package_finding(area: str, module: str, distribution: str, extra: str, *, im
     from importlib.metadata import PackageNotFoundError, version
 
     fix = f"pip install 'edgesdk[{extra}]'"
+    absent = Finding(
+        area=area, status="optional", found=f"{distribution} is not installed; needed only for: {area}", fix=fix
+    )
     try:
         if imports:
             loaded = importlib.import_module(module)
         elif importlib.util.find_spec(module) is None:
-            return Finding(area=area, status="missing", found=f"{distribution} is not installed", fix=fix)
-    except ModuleNotFoundError:
-        return Finding(area=area, status="missing", found=f"{distribution} is not installed", fix=fix)
+            return absent
+    except ModuleNotFoundError as error:
+        if error.name == module:
+            return absent
+        return Finding(area=area, status="missing", found=f"{module} does not import: {error}", fix=fix)
     except (ImportError, OSError) as error:  # a shared library of the system is missing, or another one's version
         return Finding(area=area, status="missing", found=f"{module} does not import: {error}", fix=fix)
     try:
@@ -184,7 +193,7 @@ def camera_findings(folder: Path) -> Iterator[Finding]:
             "plug one in (Raspberry Pi camera module: sudo apt install libcamera-tools libcamera-v4l2, "
             "start edgesdk by libcamerify; container: --device /dev/video0)"
         )
-        yield Finding(area="camera", status="missing", found=f"no {folder}/video*", fix=fix)
+        yield Finding(area="camera", status="optional", found=f"no {folder}/video*", fix=fix)
     for node in nodes:
         if os.access(node, os.R_OK | os.W_OK):
             yield Finding(area="camera", status="ok", found=str(node))
@@ -198,7 +207,7 @@ def _sound() -> Finding:
     if finding.status == "missing" and "PortAudio" in finding.found:
         return Finding(
             area="microphone",
-            status="missing",
+            status="optional",  # `edgesdk[all]` brings sounddevice to boards that hear nothing
             found="sounddevice is installed, but the system's PortAudio library is not",
             fix="sudo apt install libportaudio2",
         )
@@ -217,7 +226,7 @@ def _input_devices(package: str) -> Finding:
         return Finding(area=area, status="warning", found=f"{package}; {error}", fix="check: arecord -l")
     if not names:
         return Finding(
-            area=area, status="missing", found=f"{package}; no input device", fix="plug one in; check: arecord -l"
+            area=area, status="optional", found=f"{package}; no input device", fix="plug one in; check: arecord -l"
         )
     return Finding(area=area, status="ok", found=f"{package}; {', '.join(names[:5])}")
 

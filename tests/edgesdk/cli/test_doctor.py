@@ -33,7 +33,34 @@ def test_doctor__json_names_the_fix_of_everything_that_is_missing(capsys: pytest
     assert main(["doctor", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["ok"]
-    assert all(finding["fix"] for finding in told["findings"] if finding["status"] == "missing")
+    assert all(finding["fix"] for finding in told["findings"] if finding["status"] in ("missing", "optional"))
+
+
+class ReadyBackend(AbsentBackend):
+    name = "ready"
+
+    def availability(self) -> Availability:
+        return Availability(available=True, runtime="ready 1.0", reason="", fix="")
+
+
+class BrokenBackend(AbsentBackend):
+    name = "broken"
+
+    def availability(self) -> Availability:
+        return Availability(
+            available=False, runtime="broken 1.0", reason="clashes with numpy 2", fix="pip install 'numpy<2'"
+        )
+
+
+def test_backends__one_is_enough() -> None:
+    alone = [finding.status for finding in doctor.backend_findings([AbsentBackend()])]
+    beside = [finding.status for finding in doctor.backend_findings([AbsentBackend(), ReadyBackend()])]
+    assert (alone, beside) == (["missing"], ["optional", "ok"])
+
+
+def test_backends__one_that_is_there_but_broken_is_no_option() -> None:
+    statuses = [finding.status for finding in doctor.backend_findings([BrokenBackend(), ReadyBackend()])]
+    assert statuses == ["missing", "ok"]
 
 
 def test_doctor__nothing_can_run_a_model(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,9 +75,9 @@ def test_doctor__nothing_can_run_a_model(monkeypatch: pytest.MonkeyPatch, capsys
 
 def test_package__not_installed() -> None:
     finding = doctor.package_finding("x", "edgesdk_no_such_module", "no-such", "vision")
-    assert (finding.status, finding.fix) == ("missing", "pip install 'edgesdk[vision]'")
+    assert (finding.status, finding.fix) == ("optional", "pip install 'edgesdk[vision]'")
     finding = doctor.package_finding("x", "edgesdk_no_such_module", "no-such", "vision", imports=False)
-    assert finding.status == "missing"
+    assert finding.status == "optional"
 
 
 def test_package__that_does_not_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +104,7 @@ def test_python__too_old() -> None:
 
 def test_cameras__none_and_some(tmp_path: Path) -> None:
     (none,) = doctor.camera_findings(tmp_path)
-    assert none.status == "missing"
+    assert none.status == "optional"
     assert "plug one in" in none.fix
     for name in ("video10", "video2", "videoish"):
         (tmp_path / name).write_bytes(b"")
