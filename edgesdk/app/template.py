@@ -15,6 +15,7 @@ from edgesdk.bundle import Bundle
 from edgesdk.bundle.manifest import AudioInput, ImageInput, Manifest
 from edgesdk.errors import ConfigError
 from edgesdk.sources.images import SUFFIXES
+from edgesdk.telemetry.settings import MqttSettings
 
 Medium = Literal["picture", "audio", "arrays"]
 
@@ -43,7 +44,14 @@ class SourceLine:
     about: str
 
 
-def render(bundles: Sequence[Path], sources: Sequence[str], *, folder: Path, name: str | None = None) -> str:
+def render(
+    bundles: Sequence[Path],
+    sources: Sequence[str],
+    *,
+    folder: Path,
+    name: str | None = None,
+    broker: MqttSettings | None = None,
+) -> str:
     """The text of an app.yaml.
 
     Args:
@@ -52,6 +60,7 @@ def render(bundles: Sequence[Path], sources: Sequence[str], *, folder: Path, nam
             A medium without one gets the camera, or the microphone.
         folder: Where the file will lie; paths in it are relative to it.
         name: Of the app; default: the first bundle's.
+        broker: Where results go, its files relative to the working directory; None leaves a commented line to fill in.
 
     Raises:
         BundleError: A bundle cannot be read.
@@ -70,7 +79,7 @@ def render(bundles: Sequence[Path], sources: Sequence[str], *, folder: Path, nam
             )
     chosen = {medium: next((line for line in named if line.medium == medium), None) for medium in media}
     lines = {medium: line or _default(medium, _rate(entries)) for medium, line in chosen.items()}
-    return _text(sanitised(name or manifests[0][1].name), entries, lines, folder)
+    return _text(sanitised(name or manifests[0][1].name), entries, lines, folder, broker)
 
 
 def source_line(text: str, folder: Path, rate_hz: int) -> SourceLine:
@@ -129,7 +138,13 @@ def _default(medium: Medium, rate_hz: int) -> SourceLine:
     )
 
 
-def _text(name: str, entries: list[Entry], sources: dict[Medium, SourceLine], folder: Path) -> str:
+def _text(
+    name: str,
+    entries: list[Entry],
+    sources: dict[Medium, SourceLine],
+    folder: Path,
+    broker: MqttSettings | None,
+) -> str:
     lines = [
         f"# yaml-language-server: $schema={SCHEMA_FILE}",
         "# Run it:      edgesdk run app.yaml --preview",
@@ -167,12 +182,26 @@ def _text(name: str, entries: list[Entry], sources: dict[Medium, SourceLine], fo
     lines += [
         "",
         "telemetry:",
-        "  # Without mqtt, results wait in the outbox. Name your broker here; user name and password file where it asks.",
-        "  # mqtt: {url: mqtts://broker.example:8883, username: gate-7, password_file: mqtt.pass, ca_file: ca.pem}",
+        *_mqtt(broker, folder),
         f"  outbox: {{path: {name}.outbox, max_size: 256MiB, when_full: drop_oldest}}",
         "",
     ]
     return "\n".join(lines)
+
+
+def _mqtt(broker: MqttSettings | None, folder: Path) -> list[str]:
+    if broker is None:
+        return [
+            "  # Without mqtt, results wait in the outbox. Name your broker here; user name and password file where it asks.",
+            "  # mqtt: {url: mqtts://broker.example:8883, username: gate-7, password_file: mqtt.pass, ca_file: ca.pem}",
+        ]
+    lines = ["  mqtt:", f"    url: {json.dumps(broker.url)}"]
+    if broker.username is not None:
+        lines.append(f"    username: {json.dumps(broker.username, ensure_ascii=False)}")
+    for key, file in (("password_file", broker.password_file), ("ca_file", broker.ca_file)):
+        if file is not None:
+            lines.append(f"    {key}: {json.dumps(_relative(Path(file), folder), ensure_ascii=False)}")
+    return lines
 
 
 _POLICIES = {

@@ -111,3 +111,45 @@ def test_init__bad_arguments__say_what_to_do(
     assert main(["init", *arguments]) == 1
     assert message in capsys.readouterr().err
     assert not (folder / "app.yaml").exists()
+
+
+def test_init__broker__is_written_with_its_files_relative_to_the_app(folder: Path) -> None:
+    (folder / "gate 7.pass").write_text("secret")
+    (folder / "ca.pem").write_text("")
+    (folder / "apps").mkdir()
+    arguments = ["--broker", "mqtts://broker.example", "--username", "gate-7"]
+    arguments += ["--password-file", "gate 7.pass", "--ca-file", "ca.pem", "--output", "apps/door.yaml"]
+    assert main(["init", "models/see.edge", *arguments]) == 0
+    mqtt = load_config(folder / "apps" / "door.yaml").telemetry.mqtt
+    assert mqtt is not None
+    assert (mqtt.url, mqtt.username) == ("mqtts://broker.example", "gate-7")
+    assert Path(str(mqtt.password_file)).samefile(folder / "gate 7.pass")
+    assert "../ca.pem" in (folder / "apps" / "door.yaml").read_text()
+
+
+def test_init__broker_without_credentials__is_one_key(folder: Path) -> None:
+    assert main(["init", "models/see.edge", "--broker", "mqtt://127.0.0.1:1883"]) == 0
+    text = (folder / "app.yaml").read_text()
+    assert '  mqtt:\n    url: "mqtt://127.0.0.1:1883"\n  outbox:' in text
+    assert "# mqtt:" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "code"),
+    [
+        (["--username", "gate-7"], "go with a broker. Add --broker URL.", 2),
+        (["--broker", "broker:1883"], "--broker: got 'broker:1883', expected mqtt://host[:port]", 1),
+        (["--broker", "mqtt://b", "--ca-file", "models"], "Write --broker mqtts://b:8883, or leave --ca-file out.", 1),
+        (["--broker", "mqtts://b", "--ca-file", "gone.pem"], "--ca-file: gone.pem is not there", 1),
+        (["--broker", "mqtt://b", "--password-file", "p"], "without a user name. Add --username NAME.", 1),
+        (["--broker", "mqtt://me:secret@b"], "Use --username and --password-file.", 1),
+    ],
+)
+def test_init__bad_broker__speaks_of_the_options(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str, code: int
+) -> None:
+    assert main(["init", "models/see.edge", *arguments]) == code
+    error = capsys.readouterr().err
+    assert message in error
+    assert "secret" not in error
+    assert not (folder / "app.yaml").exists()
