@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -274,6 +275,18 @@ def rest(spec: InputSpec) -> Array:
     return np.zeros(spec.shape, np.dtype(spec.dtype))
 
 
+def _shape_fix(spec: InputSpec, array: Array) -> str:
+    whole = spec.shape[1:] if spec.shape[:1] == (1,) else spec.shape
+    samples, rest = divmod(array.size, math.prod(whole))
+    if rest or not samples:
+        fix = "Write samples of that size (no reshape makes it)"
+    else:
+        fix = f"Reshape it: array.reshape([{', '.join(map(str, (-1, *whole)))}])"
+    if isinstance(spec.source, ImageInput | TensorInput):
+        fix += " (pictures belong in the folder as .jpg or .png)"
+    return f"{fix}."
+
+
 def _rows(file: Path, spec: InputSpec, array: Array) -> list[Array]:
     """One array per sample: the input's shape itself, or with a leading sample axis, or that in place of a batch of 1."""
     shape = spec.shape
@@ -286,13 +299,8 @@ def _rows(file: Path, spec: InputSpec, array: Array) -> list[Array]:
     else:
         raise CalibrationError(
             f"{file.name}: the array for input {spec.name!r} has shape {list(array.shape)}, expected {list(shape)}, or "
-            f"{['n', *shape[1:]] if shape[:1] == (1,) else ['n', *shape]} for n samples. "
-            f"Reshape it: array.reshape({['-1', *map(str, shape[1:])]})".replace("'", "")
-            + (
-                " (pictures belong in the folder as .jpg or .png)."
-                if isinstance(spec.source, ImageInput | TensorInput)
-                else "."
-            )
+            f"[{', '.join(map(str, ('n', *(shape[1:] if shape[:1] == (1,) else shape))))}] for n samples. "
+            + _shape_fix(spec, array)
         )
     dtype = np.dtype(spec.dtype)
     if array.dtype == dtype:

@@ -60,7 +60,7 @@ def advice(conversion: Conversion) -> list[str]:
         lines.append("run the float variant: on this kind of CPU it is the faster one")
     if not conversion.measurements.variants or not reasons:
         lines.append(
-            "give typical inputs with --calibration, if the model has Conv, Gemm or MatMul with constant weights"
+            "int8 needs Conv, Gemm or MatMul with constant float32 weights: see `not made` above for what is in the way"
         )
     lines.append("--allow REASON, if you accept it; the reason goes into the manifest")
     return lines

@@ -54,7 +54,13 @@ class OnnxRunner:
         try:
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime raises half a dozen unrelated types
-            raise ConversionError(f"{name}: ONNX Runtime does not load it: {error}") from error
+            unknown = "not a registered function/op" in str(error)
+            fix = (
+                "Export the model with standard ONNX operators only (opset 17): custom ones run nowhere else."
+                if unknown
+                else "Export it again with opset 17, or: pip install --upgrade onnxruntime"
+            )
+            raise ConversionError(f"{name}: ONNX Runtime does not load it: {str(error).rstrip('. ')}. {fix}") from error
         self.name = name
         self.inputs: list[str] = [value.name for value in self._session.get_inputs()]
         self.outputs: list[str] = [value.name for value in self._session.get_outputs()]

@@ -43,7 +43,7 @@ def name_problem(name: str) -> str | None:
         return f"file name {shown} starts with a drive letter, expected a path inside the bundle"
     parts = name.split("/")
     if ".." in parts:
-        return f"file name {shown} leaves the bundle by '..', expected a path inside it"
+        return f"file name {shown} leaves the bundle by '..', expected a path inside it. Do not use this file; get it from who made it"
     if name.endswith("/"):
         return f"{shown} is an entry for a folder, expected regular files only (zip with: zip -D -r)"
     for part in parts:

@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import Any
 
+from edgesdk.cli.arguments import whole
 from edgesdk.cli.main import Command
 
 
@@ -13,10 +14,14 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", metavar="BUNDLE", help="a bundle (.edge file or unpacked folder)")
     parser.add_argument("--input", metavar="FILE", help="picture, wav or npz to predict; default: a synthetic one")
     parser.add_argument("--peer", choices=["raw", "none"], default="raw", help="compare with the bare runtime (raw)")
-    parser.add_argument("--runs", type=int, default=0, metavar="N", help="default: what fits into 10 s, at most 500")
+    parser.add_argument(
+        "--runs", type=whole(1), default=0, metavar="N", help="default: what fits into 10 s, at most 500"
+    )
     parser.add_argument("--backend", default="auto", metavar="NAME")
     parser.add_argument("--variant", default="auto", metavar="ID")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="default 1: only that compares well")
+    parser.add_argument(
+        "--threads", type=whole(1, 256), default=1, metavar="N", help="default 1: only that compares well"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 

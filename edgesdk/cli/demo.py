@@ -15,6 +15,7 @@ from pathlib import Path
 
 from edgesdk.cli.main import CONVERTERS_PIP_LINE, Command
 from edgesdk.demo.screen import Screen
+from edgesdk.errors import ConfigError, TelemetryError
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
@@ -43,8 +44,13 @@ def _run(options: argparse.Namespace) -> int:
     def note(words: str) -> None:
         screen.say(f"[{time.monotonic() - begin:5.1f} s] {words}")
 
+    if options.broker is not None:
+        _look_for_broker(options.broker)  # now, and not after two minutes of converting
     folder: Path = options.output or cache_dir() / "demo"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError([f"--output {folder}: cannot be made: {error.strerror}. Name another folder."]) from error
     device = options.device or DEVICE_PROFILE
     with _above_the_table(screen):
         prepared = prepare(folder, device=device, report=note)
@@ -70,6 +76,25 @@ def _run(options: argparse.Namespace) -> int:
         )
         return 1
     return 0
+
+
+def _look_for_broker(url: str) -> None:
+    import socket
+
+    from edgesdk.telemetry.settings import parse_url
+
+    try:
+        endpoint = parse_url(url)
+    except ConfigError as error:
+        told = [problem.replace("telemetry.mqtt.url", "--broker") for problem in error.problems]
+        raise ConfigError(told) from error
+    try:
+        socket.create_connection((endpoint.host, endpoint.port), timeout=5.0).close()
+    except OSError as error:
+        raise TelemetryError(
+            f"--broker {url}: cannot be reached: {error.strerror or error}. Start it, check address and network, or leave "
+            "--broker out: the demo brings its own."
+        ) from error
 
 
 @contextlib.contextmanager

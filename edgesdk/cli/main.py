@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import logging
 import os
 import sys
@@ -19,6 +20,16 @@ from edgesdk.errors import EdgeSdkError, PluginError
 CONVERTER_COMMANDS = ("convert", "models")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 CONVERTERS_PIP_LINE = "pip install edgesdk-converters   (in a checkout: pip install -e ./converters)"
+
+_HINTS = {
+    errno.ENOSPC: "Free some space, or name a file on another disk. `edgesdk doctor` shows what is free.",
+    errno.EDQUOT: "Free some space, or name a file on another disk.",
+    errno.EACCES: "Look at its permissions with ls -l, or name another.",
+    errno.EROFS: "Name a file on a disk that can be written.",
+    errno.EISDIR: "Name a file.",
+    errno.ENOTDIR: "Name a path of folders that are folders.",
+    errno.EEXIST: "Name another.",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +82,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader of our output has gone (`edgesdk ... | head`): not an error of ours, and nothing is left to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        # The file system's own words, where no command knows better ones: disk full, a folder that may not be written.
+        if debug:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        hint = _HINTS.get(error.errno or 0, "EDGESDK_DEBUG=1 shows where it happened.")
+        print(f"edgesdk {name}: error: {where}{error.strerror or error}. {hint}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"edgesdk {name}: stopped", file=sys.stderr)

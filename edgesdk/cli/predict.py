@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgesdk.cli.arguments import whole
 from edgesdk.cli.main import Command
 from edgesdk.errors import BundleError, EdgeSdkError, SourceError
 
@@ -42,7 +43,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", default="auto", help="for example onnxruntime; default: as the profile says")
     parser.add_argument("--variant", default="auto", help="id from `edgesdk inspect`; default: the quickest here")
     parser.add_argument("--device", metavar="ID", help="device profile; default: this board")
-    parser.add_argument("--threads", type=int, default=0, help="threads of one inference; default: by cores and size")
+    parser.add_argument(
+        "--threads",
+        type=whole(0, 256),
+        metavar="N",
+        default=0,
+        help="threads of one inference; default: by cores and size",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -53,6 +60,9 @@ def run(options: argparse.Namespace) -> int:
     if problem:
         print(f"edgesdk predict: error: {problem}", file=sys.stderr)
         return 2
+    if options.annotate is not None and not options.annotate.parent.is_dir() and not _makes_folder(options, inputs):
+        folder = options.annotate.parent
+        raise SourceError(f"--annotate {options.annotate}: there is no folder {folder}. Make it: mkdir -p {folder}")
     from edgesdk.model import load
 
     files = [file for path in inputs for file in _expand(path)]
@@ -71,6 +81,11 @@ def run(options: argparse.Namespace) -> int:
 
 def _is_bundle(path: Path) -> bool:
     return path.suffix == ".edge" or (path.is_dir() and (path / "manifest.json").exists())
+
+
+def _makes_folder(options: argparse.Namespace, inputs: list[Path]) -> bool:
+    """Whether ``--annotate`` names a folder, which is made with its parents."""
+    return not options.annotate.suffix and (len(inputs) > 1 or inputs[0].is_dir())
 
 
 def _usage_problem(bundles: list[Path], inputs: list[Path]) -> str:
@@ -162,7 +177,7 @@ def _annotate(sample: Sample, inference: Inference, out: Path) -> None:
     except cv2.error as error:
         raise SourceError(f"--annotate {out}: OpenCV cannot write it ({error}). Name it .jpg or .png.") from error
     except OSError as error:
-        raise SourceError(f"--annotate {out}: cannot be written: {error.strerror}. Check the folder.") from error
+        raise SourceError(f"--annotate {out}: cannot be written: {error.strerror}. Name another file.") from error
     print(f"wrote {out}", file=sys.stderr)
 
 

@@ -163,7 +163,9 @@ def _write(found: Any, output: Path, *, force: bool) -> Path:
         partial.write_text(profile_text(found, wanted), encoding="utf-8")
         os.replace(partial, output)  # noqa: PTH105 - Path.replace is the same call; this one is known to be atomic
     except OSError as error:
-        raise ProfileError([f"{output}: cannot be written: {error.strerror or error}."]) from error
+        raise ProfileError(
+            [f"{output}: cannot be written: {error.strerror or error}. Make the folder, or name another."]
+        ) from error
     read_profile(output)
     return output
 

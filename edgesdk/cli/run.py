@@ -12,7 +12,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgesdk.cli.arguments import whole
 from edgesdk.cli.main import Command
+from edgesdk.errors import ConfigError
 
 if TYPE_CHECKING:
     from edgesdk.app import App
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("app", metavar="APP.yaml", type=Path, help="what to run; `edgesdk init` writes one")
     parser.add_argument("--preview", action="store_true", help="show pictures and results on a page of this machine")
-    parser.add_argument("--preview-port", metavar="PORT", type=int, help="its port on 127.0.0.1; default: a free one")
+    parser.add_argument(
+        "--preview-port", metavar="PORT", type=whole(0, 65535), help="its port on 127.0.0.1; default: a free one"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object per event on stdout, the counts last")
     parser.add_argument("--duration", metavar="TIME", type=_duration, help="stop after this time, for example 10s")
     parser.add_argument("--check", action="store_true", help="only check the file, and the files it names")
@@ -31,6 +35,10 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     from edgesdk.app import App, load_config
 
+    if options.app.suffix == ".edge":
+        raise ConfigError(
+            [f"{options.app}: is a bundle, expected an app.yaml. Write one for it: edgesdk init {options.app}"]
+        )
     config = load_config(options.app)
     if options.check:
         print(f"{options.app}: ok")

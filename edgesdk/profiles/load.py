@@ -149,6 +149,8 @@ def _parent_file(parent: str, child: Path, entry: Entry) -> Path:
         return known[parent]
     near = difflib.get_close_matches(parent, known, n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
+    if parent.endswith((".yaml", ".yml")) and (name := Path(parent).stem) in known:
+        hint = f" Write the id, without the suffix: {name}."
     raise ProfileError(
         [f"{child}:{entry.line}: extends: profile '{parent}' is unknown.{hint} Known: {', '.join(known)}."]
     )

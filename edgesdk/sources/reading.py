@@ -99,8 +99,8 @@ def read_wav(path: str | Path, *, sample_rate_hz: int | None = None) -> Audio:
         sample_rate_hz: Resample to this rate; None keeps the file's.
 
     Returns:
-        Mono PCM, ``last`` set. Several channels are averaged and another rate is resampled, with a `SourceWarning` that
-        says so.
+        Mono PCM, ``last`` set. Several channels are averaged, another rate is resampled and 8 bits are widened, with a
+        `SourceWarning` that says so; the other widths lose and miss nothing.
 
     Raises:
         SourceError: The file is not there or not readable.
@@ -108,6 +108,12 @@ def read_wav(path: str | Path, *, sample_rate_hz: int | None = None) -> Audio:
     """
     path = Path(path)
     wave = parse_wave(_read(path), name=str(path))
+    if wave.bits < 16:
+        warnings.warn(
+            f"{path}: {wave.bits} bits per sample were widened to float32; their noise stays. Record with 16 bits.",
+            SourceWarning,
+            stacklevel=2,
+        )
     if wave.pcm.shape[1] > 1:
         warnings.warn(f"{path}: {wave.pcm.shape[1]} channels were averaged into one.", SourceWarning, stacklevel=2)
     pcm = np.ascontiguousarray(wave.pcm.mean(axis=1, dtype=np.float32) if wave.pcm.shape[1] > 1 else wave.pcm[:, 0])

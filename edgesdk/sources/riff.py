@@ -77,7 +77,9 @@ def parse_wave(content: bytes, *, name: str) -> Wave:
 
 def _parse_format(body: bytes, name: str) -> _Format:
     if len(body) < 16:
-        raise SourceFormatError(f"{name}: truncated, the format chunk has {len(body)} bytes, expected 16 or more.")
+        raise SourceFormatError(
+            f"{name}: truncated, the format chunk has {len(body)} bytes, expected 16 or more. Copy or record it again."
+        )
     code, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", body)
     if code == _EXTENSIBLE and len(body) >= 26:
         code = struct.unpack_from("<H", body, 24)[0]  # the first two bytes of the sub-format's GUID

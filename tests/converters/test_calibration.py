@@ -88,13 +88,19 @@ def test_folder__unreadable_pictures_are_listed(tmp_path: Path) -> None:
 
 
 def test_arrays__wrong_shape(tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", np.zeros((7, 5), np.float32))
+    np.save(tmp_path / "a.npy", np.zeros((7, 12), np.float32))
     with pytest.raises(CalibrationError) as caught:
         CalibrationSet.from_folder(tmp_path, contract(tensor()))
     text = str(caught.value)
     assert "a.npy: the array for input" in text
-    assert "has shape [7, 5], expected [1, 3, 4], or [n, 3, 4] for n samples" in text
+    assert "has shape [7, 12], expected [1, 3, 4], or [n, 3, 4] for n samples" in text
     assert "array.reshape([-1, 3, 4])" in text
+
+
+def test_arrays__wrong_size__is_not_told_to_reshape(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((7, 5), np.float32))
+    with pytest.raises(CalibrationError, match=r"has shape \[7, 5\].*Write samples of that size \(no reshape"):
+        CalibrationSet.from_folder(tmp_path, contract(tensor()))
 
 
 def test_arrays__wrong_dtype(tmp_path: Path) -> None:

@@ -40,6 +40,21 @@ def test_cli__table_and_exit_code(model: Path, calibration: Path, capsys: pytest
     assert model.with_suffix(".edge").is_file()
 
 
+def test_cli__operator_that_no_runtime_knows(
+    tmp_path: Path, calibration: Path, parse: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (
+        '<ir_version: 8, opset_import: ["": 17, "com.acme": 1]> g (float[1, 3, 16, 16] x) => (float[1, 3, 16, 16] y) '
+        "{ y = com.acme.Foo (x) }"
+    )
+    onnx.save(parse(text), tmp_path / "m.onnx")  # type: ignore[operator]  # the fixture is a function
+    assert main(arguments(tmp_path / "m.onnx", calibration)) == 1
+    error = capsys.readouterr().err
+    assert "com.acme:Foo" in error
+    assert "Export the model with standard ONNX operators only (opset 17)" in error
+    assert not (tmp_path / "m.edge").exists()
+
+
 def test_cli__json(model: Path, calibration: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments(model, calibration, "--optimize", "size", "--json")) == 0
     data = json.loads(capsys.readouterr().out)

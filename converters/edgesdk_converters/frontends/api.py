@@ -84,6 +84,11 @@ def read_source(source: str | Path, spec: ModelSpec, *, state_dict: Path | None 
         raise ModelFormatError(
             f"{source}: no such file. Give a .onnx or .tflite file, or for PyTorch 'package.module:factory' with --state-dict."
         )
+    if path.is_dir():
+        raise ModelFormatError(
+            f"{source}: is a folder, expected a model file. Give the .onnx or .tflite file in it; a TensorFlow SavedModel is "
+            "made one by tf.lite.TFLiteConverter.from_saved_model."
+        )
     raise ModelFormatError(
         f"{path.name}: is no model that can be read here; it begins with {_head(path)!r}. Known: {', '.join(known)}. "
         "Give a .onnx or .tflite file, or for PyTorch 'package.module:factory' with --state-dict."

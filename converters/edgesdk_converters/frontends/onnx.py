@@ -120,7 +120,7 @@ def _check(model: onnx.ModelProto, file: str) -> None:
     try:
         onnx.checker.check_model(model)
     except Exception as error:  # onnx.checker.ValidationError; C++ exceptions appear as others
-        first = str(error).strip().splitlines()[0][:300]
+        first = str(error).strip().splitlines()[0][:300].rstrip(". ")
         if (
             re.search(r"No Op registered|unknown domain|opset import", first, re.IGNORECASE)
             and len(model.opset_import) > 1

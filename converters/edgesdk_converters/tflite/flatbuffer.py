@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import Any
 
@@ -37,10 +38,17 @@ def read(content: bytes, *, name: str = "model.tflite") -> Any:
         _inline_buffers(model, content)
     except (struct.error, IndexError, TypeError, ValueError, AttributeError, OverflowError, MemoryError) as error:
         raise ModelFormatError(
-            f"{name}: the TFLite flatbuffer is truncated or damaged ({len(content):,} bytes): {error}. "
+            f"{name}: the TFLite flatbuffer is truncated or damaged ({len(content):,} bytes): {_reason(error)}. "
             "Copy or download the file again."
         ) from error
     return model
+
+
+def _reason(error: Exception) -> str:
+    """Python's words about a read behind the end say nothing to who has the file."""
+    if isinstance(error, struct.error) and (found := re.search(r"at least (\d+) bytes", str(error))):
+        return f"it refers to byte {int(found[1]):,}"
+    return str(error)
 
 
 def _check(model: Any, size: int) -> None:

@@ -57,6 +57,13 @@ def test_onnx__unknown_format(tmp_path: Path) -> None:
         read(tmp_path / "m.pkl")
 
 
+def test_frontend__a_folder(tmp_path: Path) -> None:
+    with pytest.raises(
+        ModelFormatError, match=r"is a folder, expected a model file\. Give the \.onnx or \.tflite file"
+    ):
+        read(tmp_path)
+
+
 def test_onnx__is_tflite(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"\x1c\0\0\0TFL3" + b"\0" * 40)
     with pytest.raises(ModelFormatError, match=r"is a TFLite model, not ONNX\. Rename it to \.tflite"):
@@ -74,7 +81,7 @@ def test_onnx__unsupported_opset(tmp_path: Path, small: onnx.ModelProto, opset: 
 def test_onnx__invalid_graph(tmp_path: Path, small: onnx.ModelProto) -> None:
     small.graph.node[0].input[0] = "nowhere"
     onnx.save(small, tmp_path / "m.onnx")
-    with pytest.raises(ModelFormatError, match=r"is no valid ONNX model: .*Export it again"):
+    with pytest.raises(ModelFormatError, match=r"is no valid ONNX model: .*[^.]\. Export it again"):
         read(tmp_path / "m.onnx")
 
 

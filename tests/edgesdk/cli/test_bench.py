@@ -24,6 +24,7 @@ from edgesdk.bundle.manifest import (
     Variant,
 )
 from edgesdk.cli.bench import COMMAND
+from edgesdk.cli.main import main
 from edgesdk.errors import NoBackendError, TaskError
 from edgesdk.samples import Audio, Picture, Tensors
 
@@ -97,6 +98,12 @@ def test_bench__json_compares_with_the_bare_runtime(
     for process in ("edgesdk", "bare"):
         assert report["cold_start"][process]["done_ms"] > 0
         assert report["cold_start"][process]["rss_bytes"] > 1_000_000
+
+
+@pytest.mark.parametrize("option", ["--runs=-3", "--runs=0", "--threads=0", "--threads=two"])
+def test_bench__numbers_that_are_none_are_a_usage_error(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "a.edge", option]) == 2
+    assert f"got '{option.partition('=')[2]}', expected a whole number" in capsys.readouterr().err
 
 
 def test_bench__table_without_a_peer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 
 import edgesdk
 from edgesdk import registry
-from edgesdk.cli.main import main
+from edgesdk.cli.main import Command, main
 
 Make = Callable[..., Path]
 
@@ -63,6 +64,18 @@ def test_main__error_of_ours_is_one_line_and_1(tmp_path: Path, capsys: pytest.Ca
     assert captured.out == ""
     assert captured.err.startswith("edgesdk inspect: error: ")
     assert "Traceback" not in captured.err
+
+
+def test_main__words_of_the_file_system_get_a_hint_and_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", "out.edge")
+
+    command = Command(help="", configure=lambda _: None, run=full)
+    monkeypatch.setattr(registry, "load_plugin", lambda *_: command)
+    assert main(["inspect"]) == 1
+    assert "edgesdk inspect: error: out.edge: No space left on device. Free some space" in capsys.readouterr().err
 
 
 def test_main__program_returns_the_code(tmp_path: Path) -> None:

@@ -102,6 +102,16 @@ def test_predict__annotate_many_goes_into_a_folder(
     assert "there are several inputs, expected a folder: --annotate drawn/" in capsys.readouterr().err
 
 
+def test_predict__annotate_into_no_folder__says_so_before_it_predicts(
+    classifier: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "no" / "out.jpg"
+    assert main(["predict", str(classifier), str(photos / "a.png"), "--backend", "fake", "--annotate", str(out)]) == 1
+    captured = capsys.readouterr()
+    assert f"there is no folder {out.parent}. Make it: mkdir -p {out.parent}" in captured.err
+    assert captured.out == ""
+
+
 def test_predict__annotate_of_no_picture(
     make_bundle: Make, array: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -97,7 +97,7 @@ def test_detect__writes_a_profile_that_validates(capsys: pytest.CaptureFixture[s
     [
         ("My_Pi.yml", "lower-case with dashes. Write --output {folder}/my-pi.yaml"),
         ("raspberry-pi-4.yaml", "Choose another name, such as my-raspberry-pi-4.yaml"),
-        ("gone/my-pi.yaml", "cannot be written: No such file or directory"),
+        ("gone/my-pi.yaml", "cannot be written: No such file or directory. Make the folder, or name another."),
     ],
 )
 def test_detect__output_that_cannot_be(

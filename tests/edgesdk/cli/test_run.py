@@ -191,6 +191,20 @@ def test_run__duration_without_unit__is_a_usage_error(app_yaml: Path, capsys: py
     assert "5 has no unit. Write 5s" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("port", ["99999", "-1", "http"])
+def test_run__preview_port_that_is_none__is_a_usage_error(
+    app_yaml: Path, capsys: pytest.CaptureFixture[str], port: str
+) -> None:
+    assert main(["run", str(app_yaml), f"--preview-port={port}"]) == 2
+    assert f"got '{port}', expected a whole number from 0 to 65535" in capsys.readouterr().err
+
+
+def test_run__a_bundle_instead_of_an_app__names_the_command(app_yaml: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = app_yaml.parent / "m.edge"
+    assert main(["run", str(bundle)]) == 1
+    assert f"is a bundle, expected an app.yaml. Write one for it: edgesdk init {bundle}" in capsys.readouterr().err
+
+
 def _start(app_yaml: Path, *options: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [

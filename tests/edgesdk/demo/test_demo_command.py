@@ -66,3 +66,30 @@ def test_demo__without_the_converters_prints_the_pip_line(
     monkeypatch.setattr(registry, "plugins", lambda group: {} if group == registry.DEMO else known(group))
     assert main(["demo", "--output", str(tmp_path)]) == 1
     assert "pip install edgesdk-converters" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("nonsense", "--broker: got 'nonsense', expected mqtt://host[:port]"),
+        ("mqtt://127.0.0.1:1", "--broker mqtt://127.0.0.1:1: cannot be reached: Connection refused. Start it, check"),
+    ],
+)
+def test_demo__broker_that_is_none__is_said_before_anything_is_converted(
+    demo: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path, url: str, message: str
+) -> None:
+    demo(1, 1)
+    capsys.readouterr()
+    assert main(["demo", "--broker", url, "--output", str(tmp_path / "out")]) == 1
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert "prepared" not in captured.err + captured.out
+
+
+def test_demo__output_that_is_a_file(
+    demo: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    demo(1, 1)
+    (tmp_path / "file").write_text("")
+    assert main(["demo", "--output", str(tmp_path / "file")]) == 1
+    assert "file: cannot be made: File exists. Name another folder." in capsys.readouterr().err

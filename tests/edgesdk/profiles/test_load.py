@@ -134,6 +134,13 @@ def test_extends__an_unknown_parent_names_the_nearest(write: Write) -> None:
     )
 
 
+def test_extends__a_file_instead_of_an_id(write: Write) -> None:
+    write("mine", "schema: edgesdk.profile/1\nid: mine\nname: Mine\nextends: raspberry-pi-5.yaml\n")
+    assert "'raspberry-pi-5.yaml' is unknown. Write the id, without the suffix: raspberry-pi-5. Known: " in problems(
+        "mine"
+    )
+
+
 def test_extends__a_problem_of_the_parent_names_the_parents_file(write: Write, board: str) -> None:
     base = write("base", board.replace("id: mine", "id: base").replace("1GiB", "1"))
     write("mine", "schema: edgesdk.profile/1\nid: mine\nname: Mine\nextends: base\n")
