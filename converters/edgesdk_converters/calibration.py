@@ -279,7 +279,7 @@ def _shape_fix(spec: InputSpec, array: Array) -> str:
     whole = spec.shape[1:] if spec.shape[:1] == (1,) else spec.shape
     samples, rest = divmod(array.size, math.prod(whole))
     if rest or not samples:
-        fix = "Write samples of that size (no reshape makes it)"
+        fix = "No reshape makes it, write samples of that size"
     else:
         fix = f"Reshape it: array.reshape([{', '.join(map(str, (-1, *whole)))}])"
     if isinstance(spec.source, ImageInput | TensorInput):

@@ -99,7 +99,7 @@ def test_arrays__wrong_shape(tmp_path: Path) -> None:
 
 def test_arrays__wrong_size__is_not_told_to_reshape(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((7, 5), np.float32))
-    with pytest.raises(CalibrationError, match=r"has shape \[7, 5\].*Write samples of that size \(no reshape"):
+    with pytest.raises(CalibrationError, match=r"has shape \[7, 5\].*No reshape makes it, write samples of that size"):
         CalibrationSet.from_folder(tmp_path, contract(tensor()))
 
 
