@@ -115,20 +115,15 @@ class Lanes:
         self._wake()
 
     def _fill_live(self, store: Store) -> None:
-        records = self._outbox.read_pending(store, self._live_last, store.last_row, CHUNK)
+        records, self._live_last = self._outbox.read_pending(store, self._live_last, store.last_row, CHUNK)
         self._live.extend(records)
         self._live_bytes += sum(len(record.body) for record in records)
-        if records:
-            self._live_last = records[-1].row
-        if len(records) < CHUNK:
-            self._live_last = store.last_row
-            self._behind = False
+        self._behind = self._live_last < store.last_row
         self._reading_live = False
         self._wake()
 
     def _fill_backlog(self, store: Store) -> None:
-        records = self._outbox.read_pending(store, self._cursor, self._upto, CHUNK)
-        self._cursor = records[-1].row if len(records) == CHUNK else self._upto
+        records, self._cursor = self._outbox.read_pending(store, self._cursor, self._upto, CHUNK)
         self._backlog.extend(records)
         self._reading_backlog = False
         self._wake()
@@ -187,6 +182,8 @@ class Lanes:
 
     def _next_backlog(self) -> Record | None:
         read_all = self._cursor >= self._upto and not self._backlog and not self._reading_backlog
+        if read_all:
+            self._suspects.forget(self._upto, self.in_flight)
         if read_all and self._retry_at is not None and time.monotonic() >= self._retry_at:
             self._retry_at = None
             self._upto, self._cursor, self._refused_upto = max(self._upto, self._refused_upto), 0, 0

@@ -62,6 +62,20 @@ class Consumer(Protocol):
         """These were just committed, in order."""
 
 
+class _Flush:
+    """Somebody who waits until what was queued before is committed."""
+
+    __slots__ = ("committed", "done")
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.committed = False
+
+    def finish(self, *, committed: bool) -> None:
+        self.committed = committed
+        self.done.set()
+
+
 class Outbox:
     """The disk queue of one app.
 
@@ -78,10 +92,12 @@ class Outbox:
         self._ring = Ring(settings.when_full)
         self._acks: deque[int] = deque()
         self._jobs: deque[Job] = deque()
+        self._flushes: deque[_Flush] = deque()
         self._wake = threading.Event()
         self._idle = False
         self._urgent = False
         self._stopping = False
+        self._ended = False
         self._thread: threading.Thread | None = None
         self._store: Store | None = None
         self._consumer: Consumer | None = None
@@ -142,8 +158,11 @@ class Outbox:
 
         Raises:
             OutboxFullError: Durable, and the disk is full; or the outbox was closed.
+            TelemetryError: Durable, and there is no writer yet to wait for.
         """
         if durable:
+            if self._thread is None and not self._stopping:
+                raise TelemetryError("outbox: a durable publish() came before start(). Call start() first.")
             entry.done = threading.Event()
             self._urgent = True
         self._ring.put(entry)
@@ -180,10 +199,15 @@ class Outbox:
         self._consumer = None
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until everything queued before this call is committed; False when time ran out."""
-        done = threading.Event()
-        self.submit(lambda _store: done.set())
-        return done.wait(timeout_s)
+        """Wait until everything queued before this call is committed; False when time ran out, or nobody writes."""
+        if self._thread is None:
+            return not self._ring
+        flush = _Flush()
+        self._flushes.append(flush)
+        self._urgent_wake()
+        if self._ended:  # between the question above and the append: nobody may come any more
+            return not self._ring
+        return flush.done.wait(timeout_s) and flush.committed
 
     def close(self) -> None:
         """Commit what is queued, stop the writer, close the file. Idempotent."""
@@ -240,6 +264,11 @@ class Outbox:
         if left:
             self._removed += left
             self._report(f"outbox: {left} results were still in memory at the end and are lost. Free some disk space.")
+        # Whoever still waits for the disk would wait for ever.
+        self._ring.fail_durable(OutboxFullError(f"outbox: {self.path} was closed. The result is not accepted."))
+        self._ended = True
+        while self._flushes:
+            self._flushes.popleft().finish(committed=not left)
         if self._store is not None:
             self._store.close()
 
@@ -273,14 +302,24 @@ class Outbox:
             store = self._store
             if store is None:
                 raise StoreUnavailableError(self.problem or "outbox: cannot be opened.")
-        jobs = len(self._jobs)  # counted first: a flush must not overtake what was queued before it
+        flushes, jobs = len(self._flushes), len(self._jobs)  # counted first: they must not overtake what came before
+        upto, acks = self._ring.passed + len(self._ring), len(self._acks)
+        # Only what is there now: results that keep coming while a slow card commits must not keep the jobs waiting.
         first = True
-        while first or self._ring or self._acks:
+        while first or (self._ring and self._ring.passed < upto) or acks > 0:
             first = False
+            acks -= BATCH_ENTRIES
             if not self._commit(store):
                 break
+        for _ in range(0 if self._held else flushes):
+            self._flushes.popleft().finish(committed=True)
         for _ in range(jobs):
-            self._jobs.popleft()(store)
+            job = self._jobs.popleft()
+            try:
+                job(store)
+            except store.sqlite_error as error:
+                self._jobs.appendleft(job)  # whoever asked for it waits for it
+                raise store.translated(error) from error
         if self._jobs:
             self._urgent_wake()
 
@@ -291,9 +330,10 @@ class Outbox:
         acks = [self._acks.popleft() for _ in range(min(len(self._acks), BATCH_ENTRIES))]
         gaps = self._ring.take_dropped()
         if not (entries or acks or gaps or self._gap_is_due()):
+            self._held = False
             return False
         try:
-            self._held = self._transaction(store, entries, acks, gaps)
+            self._held, records = self._transaction(store, entries, acks, gaps)
         except BaseException as error:
             store.rollback()
             self._ring.put_back(entries)
@@ -304,13 +344,18 @@ class Outbox:
                 self._extra_bytes = min(max(64 << 10, 2 * self._extra_bytes), store.budget_bytes // 4)
                 raise store.translated(error) from error
             raise
+        consumer = self._consumer  # read once: the session thread may detach it at any time
+        if consumer is not None and records:
+            consumer.offer(records)
         return not self._held
 
     def _gap_is_due(self) -> bool:
         return self._untold and self._consumer is not None and time.monotonic() >= self._gap_due
 
-    def _transaction(self, store: Store, entries: list[Entry], acks: list[int], gaps: list[GapCount]) -> bool:
-        """One group commit; True when rule ``block`` held the entries back."""
+    def _transaction(
+        self, store: Store, entries: list[Entry], acks: list[int], gaps: list[GapCount]
+    ) -> tuple[bool, list[Record]]:
+        """One group commit; whether rule ``block`` held the entries back, and what is new on the disk."""
         last = dict(store.sequences)
         store.begin()
         delivered = store.mark_delivered(acks) if acks else 0
@@ -353,9 +398,7 @@ class Outbox:
                 self.problem = None
                 log.info("outbox: %s takes results again", self.path)
             self._release(entries, kept)
-        if self._consumer is not None and records:
-            self._consumer.offer(records)
-        return held
+        return held, records
 
     def _release(self, entries: list[Entry], kept: list[Entry]) -> None:
         accepted = {id(entry) for entry in kept}
@@ -392,10 +435,15 @@ class Outbox:
                 return [], dropped, refused, False
         return entries, dropped, {}, False
 
-    def read_pending(self, store: Store, after: int, upto: int, limit: int) -> list[Record]:
-        """For jobs: undelivered records, without those whose acknowledgement is not committed yet."""
+    def read_pending(self, store: Store, after: int, upto: int, limit: int) -> tuple[list[Record], int]:
+        """For jobs: undelivered records, without those whose acknowledgement is not committed yet.
+
+        Returns:
+            The records, and the row after which to go on; ``upto`` or later when there are no more.
+        """
         acked = set(self._acks.copy())
-        return [record for record in store.read_pending(after, upto, limit) if record.row not in acked]
+        found = store.read_pending(after, upto, limit)
+        return [record for record in found if record.row not in acked], found[-1].row if len(found) == limit else upto
 
     # -- trouble ---------------------------------------------------------------------------------------------------
 

@@ -49,6 +49,8 @@ class Ring:
         self._queue: deque[Entry] = deque()
         self._bytes = 0
         self._dropped: dict[str, int] = {}
+        self.passed = 0
+        """Entries that left the queue for good or were taken; with its length, the number of the newest entry."""
         self.dropped = 0
         """Results dropped here since the start."""
         self._closed = False
@@ -86,6 +88,7 @@ class Ring:
             return
         while self._queue and self._is_full(size):
             old = self._queue.popleft()
+            self.passed += 1
             self._bytes -= len(old.body) + ENTRY_OVERHEAD_BYTES
             self._drop(old)
         self._queue.append(entry)
@@ -110,6 +113,7 @@ class Ring:
         with self._lock:
             while self._queue and len(taken) < entries and size_bytes > 0:
                 entry = self._queue.popleft()
+                self.passed += 1
                 self._bytes -= len(entry.body) + ENTRY_OVERHEAD_BYTES
                 size_bytes -= len(entry.body)
                 if not entry.cancelled:
@@ -121,6 +125,7 @@ class Ring:
         """Return what could not be written; it may pass the bound until the next ``put``."""
         with self._lock:
             self._queue.extendleft(reversed(entries))
+            self.passed -= len(entries)
             self._bytes += sum(len(entry.body) + ENTRY_OVERHEAD_BYTES for entry in entries)
 
     def take_dropped(self) -> list[GapCount]:

@@ -7,7 +7,7 @@ would be sent first after every reconnect, for ever.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 LOSSES = 3
 """So often a record may be in flight when the connection ends before it is looked at alone; cables do get pulled."""
@@ -46,6 +46,14 @@ class Suspects:
         """The broker took or refused it: it does no harm."""
         self._losses.pop(row, None)
         self._held_until.pop(row, None)
+
+    def forget(self, upto: int, in_flight: Collection[int]) -> None:
+        """Rows up to ``upto`` that are not in flight are all answered or gone: a rule dropped the ones that still count.
+
+        Without this one dropped suspect would keep the whole outbox going out one record at a time.
+        """
+        for row in [row for row in self._losses if row <= upto and row not in in_flight]:
+            del self._losses[row]
 
     def holds(self, row: int) -> bool:
         """Whether ``row`` must wait."""

@@ -53,7 +53,7 @@ def read(outbox: Outbox) -> list[Record]:
     done = threading.Event()
 
     def job(store: Store) -> None:
-        found.extend(outbox.read_pending(store, 0, store.last_row, 10**6))
+        found.extend(outbox.read_pending(store, 0, store.last_row, 10**6)[0])
         done.set()
 
     outbox.submit(job)

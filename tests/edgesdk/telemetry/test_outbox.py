@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -164,7 +165,6 @@ def test_block__publishers_wait_and_nothing_is_dropped(make_outbox: MakeOutbox, 
         for record in kit.read(outbox):
             seen.append(record.sequence)
             outbox.acknowledge(record.row)
-        outbox.flush(20)
     thread.join()
     assert sorted(set(seen)) == list(range(1, 1501))
     assert outbox.dropped == 0
@@ -387,3 +387,118 @@ def test_smaller_max_size__is_kept_after_a_restart(make_outbox: MakeOutbox, kit:
     third.start()
     third.close()
     assert sizes(tmp_path) <= MIB
+
+
+def test_busy__slow_disk__jobs_still_get_their_turn(
+    make_outbox: MakeOutbox, kit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = Store.commit
+
+    def slow_commit(store: Store) -> None:
+        time.sleep(0.02)  # an SD card
+        commit(store)
+
+    monkeypatch.setattr(Store, "commit", slow_commit)
+    outbox = make_outbox()
+    outbox.start()
+    enough = threading.Event()
+
+    def publish() -> None:
+        while not enough.wait(0.002):
+            outbox.put(kit.entry())
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    try:
+        assert kit.wait_until(lambda: outbox.accepted > 10)
+        # The connection asks the writer in the same way for the backlog: without a turn nothing would ever be sent.
+        assert outbox.flush(10)
+    finally:
+        enough.set()
+        thread.join()
+
+
+def test_flush__held_back_by_rule_block__is_no_success(make_outbox: MakeOutbox, kit: Any) -> None:
+    outbox = make_outbox(max_size_bytes=MIB, when_full="block")
+    outbox.start()
+    for i in range(200):
+        outbox.put(kit.entry(value=i, size=10_000))
+    assert kit.wait_until(lambda: outbox.problem is not None)
+    assert outbox.queued > 0
+    assert not outbox.flush(0.3)
+
+
+def test_close__durable_publisher_waits_for_room__is_released(make_outbox: MakeOutbox, kit: Any) -> None:
+    outbox = make_outbox(max_size_bytes=MIB, when_full="block")
+    outbox.start()
+    for i in range(200):
+        outbox.put(kit.entry(value=i, size=10_000))
+    assert kit.wait_until(lambda: outbox.problem is not None)
+    errors: list[OutboxFullError] = []
+
+    def publish() -> None:
+        try:
+            outbox.put(kit.entry(), durable=True)
+        except OutboxFullError as error:
+            errors.append(error)
+
+    queued = outbox.queued
+    thread = threading.Thread(target=publish, daemon=True)
+    thread.start()
+    assert kit.wait_until(lambda: outbox.queued > queued)
+    outbox.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert "not accepted" in str(errors[0])
+
+
+def test_before_start__durable_is_refused_and_flush_does_not_wait(make_outbox: MakeOutbox, kit: Any) -> None:
+    outbox = make_outbox()
+    with pytest.raises(TelemetryError, match=r"before start\(\)"):
+        outbox.put(kit.entry(), durable=True)
+    outbox.put(kit.entry())
+    assert not outbox.flush(1e6)
+    outbox.start()
+    outbox.close()
+    assert outbox.accepted == 1
+    assert outbox.flush(1e6)
+
+
+def test_consumer__fails_or_leaves_after_the_commit__nothing_is_written_twice(
+    make_outbox: MakeOutbox, kit: Any
+) -> None:
+    class Leaver:
+        def offer(self, records: Any) -> None:
+            outbox.detach()
+            raise RuntimeError("the connection has just gone")
+
+    outbox = make_outbox()
+    outbox.start()
+    outbox.attach(Leaver(), lambda _row: None)
+    assert outbox.flush(20)
+    outbox.put(kit.entry(value=1))
+    assert kit.wait_until(lambda: outbox.accepted == 1)
+    outbox.put(kit.entry(value=2))
+    assert kit.wait_until(lambda: outbox.accepted >= 2)
+    assert outbox.flush(20)
+    assert [record.sequence for record in kit.read(outbox)] == [1, 2]
+    assert outbox.accepted == 2
+
+
+def test_job__disk_fails_while_it_reads__runs_again(make_outbox: MakeOutbox, kit: Any) -> None:
+    outbox = make_outbox()
+    outbox.start()
+    outbox.put(kit.entry(), durable=True)
+    runs: list[int] = []
+    done = threading.Event()
+
+    def job(store: Store) -> None:
+        runs.append(len(store.read_pending(0, store.last_row, 10)))
+        if len(runs) == 1:
+            raise sqlite3.OperationalError("disk I/O error")
+        done.set()
+
+    outbox.submit(job)
+    assert done.wait(20)
+    assert runs == [1, 1]
+    assert outbox.accepted == 1

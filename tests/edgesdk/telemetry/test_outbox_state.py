@@ -62,7 +62,7 @@ class OutboxMachine(RuleBasedStateMachine):
     def pending(self) -> list[Any]:
         outbox = self.outbox
         assert outbox is not None
-        records: list[Any] = self.on_writer(lambda store: outbox.read_pending(store, 0, store.last_row, 10**6))
+        records: list[Any] = self.on_writer(lambda store: outbox.read_pending(store, 0, store.last_row, 10**6)[0])
         return records
 
     @rule(stream=st.sampled_from(["a", "b"]), count=st.integers(1, 30), size=st.sampled_from([10, 2_000, 30_000]))

@@ -27,6 +27,7 @@ from edgesdk.telemetry.collector import Collector
 from edgesdk.telemetry.ids import Uuid7
 from edgesdk.telemetry.payloads import PAYLOADS, Time
 from edgesdk.telemetry.schemas import schema_text
+from edgesdk.telemetry.suspects import Suspects
 from edgesdk.telemetry.topics import Topics, check_filter, check_id, check_topic
 
 DOCS = Path(__file__).parents[3] / "docs" / "telemetry"
@@ -260,3 +261,15 @@ def test_collector__counts_holes_and_ignores_strangers() -> None:
     assert collector.holes("other") == []
     assert collector.ids == {"1", "2", "5"}
     assert len(collector.messages) == 8
+
+
+def test_suspects__one_that_a_rule_dropped__slows_nothing_down_for_ever() -> None:
+    suspects = Suspects()
+    for _ in range(3):
+        suspects.lost([5, 6, 40])
+    assert suspects.careful
+    suspects.forget(10, in_flight={6})
+    assert suspects.careful  # 6 is on its way, 40 is no backlog
+    suspects.answered(6)
+    suspects.answered(40)
+    assert not suspects.careful
