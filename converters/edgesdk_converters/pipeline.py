@@ -30,7 +30,7 @@ from edgesdk_converters.variants import Family, Form
 
 Array = NDArray[Any]
 
-_NOISE = 0.05
+_NOISE = 0.1
 """Speeds that differ by less are equal: the smaller file is preferred then."""
 
 
@@ -87,7 +87,7 @@ def convert(
         evaluation: Folder to judge on; otherwise 20 % of the calibration samples are held out.
         optimize: ``speed`` also demands that int8 is not slower than float; ``size`` does not.
         allow: A reason to keep what the guard refused; goes into the manifest.
-        fallback: Keep the float variants beside an int8 one that passed; without one they stay in any case.
+        fallback: Keep the float variants beside an int8 one that passed or was allowed; without one they stay in any case.
         name: Of the bundle; by default from ``output``.
         version: Monotonic number of the bundle.
         state_dict: Weights of a PyTorch module.
@@ -123,6 +123,9 @@ def convert(
     kept, measured, failures = _variants(family, contract, feeds, judge, optimize, allow, progress)
     if not fallback and any(form.precision == "int8" for form in kept):
         kept = [form for form in kept if form.precision == "int8"]
+    overruled = any(
+        one.kept and one.reasons and one.variant in {_id(family, form) for form in kept} for one in measured
+    )
     manifest = Manifest(
         name=name or _slug(output.stem),
         version=version,
@@ -140,7 +143,8 @@ def convert(
         ),
         licence=licence or _licence(stated, model),
         assumptions=tuple(notes),
-        allowed=allow,
+        # Only what was overruled: a reason for nothing would make every later reader suspect a good bundle.
+        allowed=allow if overruled or not any(form.precision == "int8" for form in kept) else None,
     )
     measurements = Measurements(variants=tuple(measured))
     files = {_file(family, form): form.content for form in kept}

@@ -33,7 +33,12 @@ def cache_dir() -> Path:
     if own := os.environ.get("EDGESDK_CACHE"):
         return Path(own)
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "edgesdk"
+    if base:
+        return Path(base) / "edgesdk"
+    try:
+        return Path.home() / ".cache" / "edgesdk"
+    except RuntimeError:  # a service user without a home and without HOME
+        return Path("/var/cache/edgesdk")  # where it cannot be written, that is a warning
 
 
 @cache

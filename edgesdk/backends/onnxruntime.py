@@ -185,7 +185,17 @@ class _Loader:
         return self._create_and_keep(cache, path)
 
     def _create_and_keep(self, cache: GraphCache, path: Path) -> Any:
-        with tempfile.TemporaryDirectory(prefix="edgesdk-") as folder:
+        try:
+            temporary = tempfile.TemporaryDirectory(prefix="edgesdk-")
+        except OSError as error:  # a read-only system without a writable /tmp
+            warnings.warn(
+                f"{path}: the optimised graph cannot be kept ({error}); every start optimises it anew. Set TMPDIR to a "
+                "folder that can be written.",
+                BackendFallbackWarning,
+                stacklevel=4,
+            )
+            return self._create(self.model.content, self._settings())
+        with temporary as folder:
             file = Path(folder) / "graph.ort"
             settings = self._settings()
             settings.optimized_model_filepath = str(file)

@@ -96,6 +96,7 @@ def _provenance(manifest: Manifest) -> Iterator[str]:
 def _variants(bundle: Bundle) -> Iterator[str]:
     manifest = bundle.manifest
     measured = {item.variant: item for item in (bundle.measurements.variants if bundle.measurements else ())}
+    kept = dict(measured)
     yield "variants (the preferred one first)"
     head = ("id", "format", "precision", "size", "worst branch", "cpu per inference", "target")
     rows = [
@@ -110,6 +111,10 @@ def _variants(bundle: Bundle) -> Iterator[str]:
         for variant in manifest.variants
     ]
     yield from table([head, *rows])
+    for variant in manifest.variants:
+        item = kept.get(variant.id)
+        if item is not None and item.reasons and manifest.allowed:
+            yield f"  kept although the guard refused it: {variant.id}: {'; '.join(item.reasons)}"
     for name, item in measured.items():
         yield f"  refused: {name}: {'; '.join(item.reasons) or 'no reason given'}"
 

@@ -11,7 +11,7 @@ from edgesdk import registry
 from edgesdk.backends.api import Session, SessionOptions
 from edgesdk.backends.select import Choice, Selection, get_backend
 from edgesdk.bundle import Bundle
-from edgesdk.bundle.manifest import Variant
+from edgesdk.bundle.manifest import Measurement, Variant
 from edgesdk.errors import (
     BackendError,
     BackendFallbackWarning,
@@ -170,15 +170,34 @@ class Chooser:
 
     def _measured_ratio(self, variant: Variant) -> float | None:
         """Time over the source model's time, as the conversion measured it."""
+        item = self._measurement(variant)
+        return item.latency.ratio if item is not None and item.latency is not None else None
+
+    def _measurement(self, variant: Variant) -> Measurement | None:
         try:
             measured = self.bundle.measurements
         except BundleError as error:
             LOG.warning("%s", error)
             return None
         for item in measured.variants if measured is not None else ():
-            if item.variant == variant.id and item.latency is not None:
-                return item.latency.ratio
+            if item.variant == variant.id:
+                return item
         return None
+
+    def _overruled(self, variant: Variant) -> str:
+        """What to tell of a variant that the guard refused and --allow kept."""
+        allowed = self.bundle.manifest.allowed
+        if allowed is None or variant.precision == "fp32":
+            return ""
+        item = self._measurement(variant)
+        if item is not None and not item.reasons:
+            return ""
+        reasons = "; ".join(item.reasons) if item is not None else "its measurements are not in the bundle"
+        others = [f"load(..., variant={one.id!r})" for one in self.bundle.manifest.variants if one.precision == "fp32"]
+        return (
+            f"{self.bundle.manifest.name}: runs variant {variant.id!r}, which the guard refused ({reasons}); it was kept "
+            f"on request: {allowed}. {'To run the float variant: ' + others[0] if others else 'Convert it again'}."
+        )
 
     def _judge(self, first: Variant, second: Variant, times: Times) -> None:
         """Note where the manifest's preferred variant is slower than a float one."""
@@ -215,4 +234,6 @@ class Chooser:
             notices.append(BackendFallbackWarning("\n  ".join((head, *self._reasons))))
         if self._promise:
             notices.append(PromiseWarning(self._promise))
+        if overruled := self._overruled(running.choice.variant):
+            notices.append(PromiseWarning(overruled))
         return replace(running, notices=tuple(notices))

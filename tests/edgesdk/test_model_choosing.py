@@ -163,3 +163,41 @@ def test_load__real_and_fake_backends_side_by_side(make_bundle: Make, make_board
     assert isinstance(result, RawResult)
     assert result.arrays["y"].tolist() == [[0, 0, 0, 0]]
     model.close()
+
+
+def test_load__variant_that_the_guard_refused_is_told(make_bundle: Make, make_board: MakeBoard, fake: Fake) -> None:
+    refused = Measurement(
+        variant="onnx-int8", kept=True, reasons=("branch 'y': SNR 9.0 dB",), size_bytes=1, source_size_bytes=2
+    )
+    path = make_bundle(
+        models={"onnx-int8": (fake(), "int8"), "onnx-fp32": fake(delay_ms=4)},
+        measurements=Measurements(variants=(refused,)),
+        allowed="it is only a demo",
+    )
+    with pytest.warns(PromiseWarning) as caught:
+        model = load(path, profile=make_board("fake"))
+    assert model.parts[0].variant.id == "onnx-int8"
+    model.close()
+    text = str(caught[0].message)
+    assert "which the guard refused (branch 'y': SNR 9.0 dB); it was kept on request: it is only a demo" in text
+    assert "load(..., variant='onnx-fp32')" in text
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load(path, profile=make_board("fake"), variant="onnx-fp32").close()
+
+
+def test_load__no_temporary_folder_and_no_home__is_a_warning(
+    make_bundle: Make, make_board: MakeBoard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: Any) -> Any:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr("edgesdk.backends.onnxruntime.tempfile.TemporaryDirectory", refuse)
+    monkeypatch.delenv("EDGESDK_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.warns(BackendFallbackWarning, match="Set TMPDIR to a folder"):
+        load(make_bundle(), profile=make_board("onnxruntime")).close()
