@@ -86,6 +86,7 @@ class App:
         self._faults: list[str] = []
         self._wakers: tuple[socket.socket, socket.socket] | None = None
         self._ran = False
+        self._finishing = False
 
     @classmethod
     def from_yaml(cls, path: str | Path, *, on_event: OnEvent | None = None, device: str | None = None) -> App:
@@ -108,7 +109,7 @@ class App:
 
         Returns:
             0, or 1 with the reason in :attr:`failure`: something could not be loaded or opened (then nothing was
-            started), a source was given up, or a part of the app itself failed.
+            started), a source was given up, results could not be written to the disk, or a part of the app itself failed.
         """
         if self._ran:
             raise RuntimeError("this App has run already; make a new one with App.from_yaml")
@@ -290,11 +291,17 @@ class App:
     def _emit(self, event: Event) -> None:
         if self._on_event is None:
             return
-        with self._event_lock:
-            try:
-                self._on_event(event)
-            except Exception:
-                logger.exception("on_event failed with %s", type(event).__name__)
+        while not self._event_lock.acquire(timeout=0.5):
+            if self._stop_requests or self._finishing:
+                # A listener that never returns (a pipe that nobody reads) must not keep the app from ending.
+                logger.warning("on_event is busy with another event; %s is not told", type(event).__name__)
+                return
+        try:
+            self._on_event(event)
+        except Exception:
+            logger.exception("on_event failed with %s", type(event).__name__)
+        finally:
+            self._event_lock.release()
 
     def _on_ended(self, what: str, error: BaseException | None) -> None:
         if error is not None:
@@ -330,9 +337,11 @@ class App:
 
     def _finish(self) -> None:
         """End everything in the order in which samples flow, so that nothing that was captured is lost."""
+        self._finishing = True
         until_s = time.monotonic() + STOP_TIMEOUT_S
         for capture in self._captures:
-            capture.stop()
+            with suppress_errors(f"stopping source {capture.name}"):
+                capture.stop()
         for inference in self._inferences:
             inference.queue.close()  # also wakes a capture that waits for a place
         self._join([capture.join for capture in self._captures], until_s, "a source")
@@ -351,7 +360,11 @@ class App:
                 self._report()
             with suppress_errors("closing the outbox"):
                 at_once = self._publisher is None or self._stop_requests > 1
-                self._last_telemetry = self._telemetry.close(0.0 if at_once else FLUSH_TIMEOUT_S)
+                self._last_telemetry = last = self._telemetry.close(0.0 if at_once else FLUSH_TIMEOUT_S)
+                if last.queued:
+                    self._fail(
+                        f"{last.queued} results are lost: they could not be written to the outbox. {last.problem or ''}"
+                    )
         for capture in self._captures:
             with suppress_errors(f"closing source {capture.name}"):
                 capture.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -72,11 +73,26 @@ def _run(options: argparse.Namespace) -> int:
         raise ConfigError([f"{schema}: exists already, and is no schema of edgesdk. Move it, or use --force."])
     text = render(options.bundles, options.source, folder=folder, name=options.name, broker=broker)
     parse_config(text, base=folder, file=str(output), check_files=True)
-    output.write_text(text, encoding="utf-8")
-    schema.write_text(json.dumps(app_json_schema(), indent=2) + "\n", encoding="utf-8")
+    _write(schema, json.dumps(app_json_schema(), indent=2) + "\n")
+    _write(output, text)
     print(f"wrote {output}, and {schema.name} beside it for your editor")
     print(f"next: edgesdk run {output} --preview")
     return 0
+
+
+def _write(file: Path, text: str) -> None:
+    partial = file.with_name(f".{file.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(file)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise ConfigError(
+            [
+                f"{file}: cannot be written: {error.strerror or error}. Check the free disk and the folder's permissions, or name another with --output."
+            ]
+        ) from error
 
 
 def _broker(options: argparse.Namespace) -> MqttSettings:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import json
 import os
 import re
@@ -163,9 +165,10 @@ def _write(found: Any, output: Path, *, force: bool) -> Path:
         partial.write_text(profile_text(found, wanted), encoding="utf-8")
         os.replace(partial, output)  # noqa: PTH105 - Path.replace is the same call; this one is known to be atomic
     except OSError as error:
-        raise ProfileError(
-            [f"{output}: cannot be written: {error.strerror or error}. Make the folder, or name another."]
-        ) from error
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        fix = "Free some space, or name another" if error.errno == errno.ENOSPC else "Make the folder, or name another"
+        raise ProfileError([f"{output}: cannot be written: {error.strerror or error}. {fix}."]) from error
     read_profile(output)
     return output
 

@@ -141,7 +141,10 @@ class _LinePrinter(_Printer):
             )
         if stats.telemetry is not None and stats.streams:
             outbox = stats.telemetry
-            self.write(f"outbox: {outbox.accepted} accepted, {outbox.delivered} delivered, {outbox.pending} waiting")
+            dropped = f", {outbox.dropped} lost" if outbox.dropped else ""
+            self.write(
+                f"outbox: {outbox.accepted} accepted, {outbox.delivered} delivered, {outbox.pending} waiting{dropped}"
+            )
 
 
 class _JsonPrinter(_Printer):

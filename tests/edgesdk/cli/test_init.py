@@ -86,6 +86,13 @@ def test_init__existing_file__is_kept_unless_forced(folder: Path, capsys: pytest
     assert load_config(folder / "app.yaml").name == "classifier"
 
 
+def test_init__that_cannot_be_written__leaves_nothing_behind(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "app.yaml").mkdir()
+    assert main(["init", "models/see.edge", "--force"]) == 1
+    assert "app.yaml: cannot be written: Is a directory. Check the free disk" in capsys.readouterr().err
+    assert not list(folder.glob(".*.partial"))
+
+
 def test_init__foreign_schema_file__is_kept(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "app.schema.json").write_text("{}")
     assert main(["init", "models/see.edge"]) == 1

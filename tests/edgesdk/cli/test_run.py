@@ -242,6 +242,23 @@ def test_run__preview__serves_on_loopback_until_the_signal(app_yaml: Path) -> No
     assert end["streams"]["door"]["accepted"] == end["outbox"]["accepted"]
 
 
+def test_run__disk_full_to_the_end__exits_1_and_counts_what_is_lost(app_yaml: Path) -> None:
+    """A process whose files may not grow beyond 200 kB (RLIMIT_FSIZE): writes fail as on a full disk."""
+    app_yaml.write_text(app_yaml.read_text().replace("samples: 12", "samples: 1500"))
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)); "
+        f"from edgesdk.cli.main import main; sys.exit(main(['run', {str(app_yaml)!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1, done.stderr
+    lost = re.search(r"error: (\d+) results are lost: they could not be written to the outbox", done.stderr)
+    told = re.search(r"outbox: (\d+) accepted, 0 delivered, \d+ waiting, (\d+) lost", done.stdout)
+    assert lost is not None, done.stderr
+    assert told is not None, done.stdout
+    assert int(told[1]) + int(told[2]) == 1500
+    assert int(told[2]) == int(lost[1])
+
+
 def test_run__reader_has_gone__ends_cleanly(app_yaml: Path) -> None:
     app_yaml.write_text(APP.replace("samples: 12", "samples: null, pace: real-time, rate: 50Hz"))
     with _start(app_yaml, "--json") as process:
