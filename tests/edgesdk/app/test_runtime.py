@@ -363,3 +363,76 @@ def test_source_error_of_open_first__is_the_reason(story: Any, monkeypatch: pyte
     app = story.app(FAKE)
     assert app.run() == 1
     assert app.failure == "/x/clip.mp4: no such video file. Check `path:`."
+
+
+def test_stop__listener_that_never_returns__does_not_hold_up_the_end(
+    story: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgesdk.app.runtime.STOP_TIMEOUT_S", 0.5)
+    entered, go = threading.Event(), threading.Event()
+
+    def stuck(event: Any) -> None:
+        if isinstance(event, ResultEvent):
+            entered.set()
+            go.wait(60)
+
+    app = story.app(FAKE, on_event=stuck)
+    runner = threading.Thread(target=app.run)
+    runner.start()
+    try:
+        assert entered.wait(20)
+        app.stop()
+        runner.join(30)
+        assert not runner.is_alive()
+        assert story.models[0].closed
+        assert app.stats().telemetry.accepted >= 1
+    finally:
+        go.set()
+        runner.join()
+
+
+def test_stop__source_whose_interrupt_fails__closes_the_rest(story: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Any) -> None:
+        raise OSError("interrupt failed")
+
+    monkeypatch.setattr(FakeSource, "interrupt", broken, raising=False)
+    app = story.app(FAKE)
+    assert app.run() == 0
+    assert story.models[0].closed
+    assert app.stats().telemetry.accepted == 20
+
+
+def test_run__sigterm_with_a_broker__everything_published_was_received(tmp_path: Path) -> None:
+    pytest.importorskip("iotcore", reason="pip install 'edgesdk[broker]'")
+    from edgesdk.telemetry.broker import EmbeddedBroker
+    from edgesdk.telemetry.collector import Collector
+
+    helpers = Path(__file__).with_name("conftest.py")
+    with EmbeddedBroker() as broker, Collector(broker.url, "edgesdk/#") as collector:
+        program = PROGRAM.replace(
+            "{outbox: {path: a.outbox}}", f"{{mqtt: {{url: '{broker.url}'}}, outbox: {{path: a.outbox}}}}"
+        )
+        program = program.replace("text = '''", 'text = """').replace("[m]}}\n'''", '[m]}}\n"""')
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                program.replace(
+                    'print("END", code,', 'print("END", stats.telemetry.accepted, stats.telemetry.pending,'
+                ),
+                str(tmp_path),
+                str(helpers),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "EDGESDK_DEVICE": "board"},
+        )
+        _until(lambda: len(collector.ids) >= 30)
+        process.send_signal(signal.SIGTERM)
+        rest, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+        _, accepted, pending, same = rest.splitlines()[-1].split()
+        assert (pending, same) == ("0", "True"), errors
+        _until(lambda: len(collector.ids) >= int(accepted))
+        assert len(collector.ids) == int(accepted)
