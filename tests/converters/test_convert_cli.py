@@ -40,6 +40,18 @@ def test_cli__table_and_exit_code(model: Path, calibration: Path, capsys: pytest
     assert model.with_suffix(".edge").is_file()
 
 
+def test_cli__misspelt_keys_of_the_spec(
+    model: Path, calibration: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = tmp_path / "model.yaml"
+    spec.write_text("taks: raw\ninput:\n  x: {shape: [1, 3, 16, 16]}\n")
+    assert main(arguments(model, calibration, "--spec", str(spec))) == 1
+    error = capsys.readouterr().err
+    assert f"{spec}:1: key 'taks' is unknown. Did you mean 'task'? Known: task, inputs" in error
+    assert f"{spec}:2: key 'input' is unknown. Did you mean 'inputs'?" in error
+    assert not model.with_suffix(".edge").exists()
+
+
 def test_cli__operator_that_no_runtime_knows(
     tmp_path: Path, calibration: Path, parse: object, capsys: pytest.CaptureFixture[str]
 ) -> None:

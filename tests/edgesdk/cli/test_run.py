@@ -242,6 +242,26 @@ def test_run__preview__serves_on_loopback_until_the_signal(app_yaml: Path) -> No
     assert end["streams"]["door"]["accepted"] == end["outbox"]["accepted"]
 
 
+def test_run__no_broker_at_the_start__results_wait_and_go_out_in_the_next_run(
+    app_yaml: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("iotcore", reason="pip install 'edgesdk[broker]'")
+    from edgesdk.telemetry.broker import EmbeddedBroker
+    from edgesdk.telemetry.collector import Collector
+
+    plain = app_yaml.read_text()
+    app_yaml.write_text(plain.replace("telemetry: {", 'telemetry: {mqtt: {url: "mqtt://127.0.0.1:1"}, '))
+    assert main(["run", str(app_yaml)]) == 0
+    assert "outbox: 12 accepted, 0 delivered, 12 waiting" in capsys.readouterr().out
+    assert "mqtt://127.0.0.1:1: cannot be reached" in caplog.text
+    assert "Results wait in the outbox; check address and network." in caplog.text
+    with EmbeddedBroker() as broker, Collector(broker.url, "edgesdk/+/+/+/results") as collector:
+        app_yaml.write_text(plain.replace("telemetry: {", f'telemetry: {{mqtt: {{url: "{broker.url}"}}, '))
+        assert main(["run", str(app_yaml)]) == 0
+        assert collector.wait_for(lambda now: len(now.ids) >= 24, 20.0)
+    assert "outbox: 12 accepted, 24 delivered, 0 waiting" in capsys.readouterr().out
+
+
 def test_run__disk_full_to_the_end__exits_1_and_counts_what_is_lost(app_yaml: Path) -> None:
     """A process whose files may not grow beyond 200 kB (RLIMIT_FSIZE): writes fail as on a full disk."""
     app_yaml.write_text(app_yaml.read_text().replace("samples: 12", "samples: 1500"))
