@@ -4,14 +4,18 @@ import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
 
 from edgesdk.bundle import Bundle
+from edgesdk.bundle.manifest import Measurement
 from edgesdk.errors import ConversionError, ProfileNotFoundError, TaskError
 from edgesdk_converters import pipeline
+from edgesdk_converters.guard.judge import Judge
 from edgesdk_converters.pipeline import Conversion, convert
 from edgesdk_converters.progress import Quiet
 from edgesdk_converters.report import advice, summary
@@ -271,3 +275,18 @@ def test_convert__no_fallback_keeps_float_where_int8_is_refused(
     result = run(yolo, optimize="size", fallback=False)
     assert "int8" not in {variant.precision for variant in result.manifest.variants}
     assert result.manifest.variants
+
+
+def test_convert__allow_without_a_refusal__blames_nothing(
+    yolo: onnx.ModelProto, run: Callable[..., Conversion], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = Judge.judge
+
+    def kind(*args: Any, **more: Any) -> Measurement:
+        return msgspec.structs.replace(judge(*args, **more), kept=True, reasons=())
+
+    monkeypatch.setattr(Judge, "judge", kind)
+    result = run(yolo, optimize="size", allow="just in case")
+    assert result.ok
+    assert "onnx-int8" in {variant.id for variant in result.manifest.variants}
+    assert result.manifest.allowed is None

@@ -86,3 +86,18 @@ def test_inspect__no_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     (tmp_path / "a.edge").write_bytes(b"no zip at all, but long enough to have an end record")
     assert main(["inspect", str(tmp_path / "a.edge")]) == 1
     assert "edgesdk inspect: error:" in capsys.readouterr().err
+
+
+def test_inspect__variant_kept_against_the_guard__is_named(
+    make_bundle: Make, fake: Callable[..., bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured = Measurement(
+        variant="onnx-int8", kept=True, reasons=("SNR 9 dB in boxes",), size_bytes=1, source_size_bytes=4
+    )
+    path = make_bundle(
+        models={"onnx-int8": (fake(), "int8"), "onnx-fp32": fake()},
+        measurements=Measurements(variants=(measured,)),
+        allowed="only a trial",
+    )
+    assert main(["inspect", str(path)]) == 0
+    assert "kept although the guard refused it: onnx-int8: SNR 9 dB in boxes" in capsys.readouterr().out
