@@ -30,9 +30,6 @@ from edgesdk_converters.variants import Family, Form
 
 Array = NDArray[Any]
 
-_NOISE = 0.1
-"""Speeds that differ by less are equal: the smaller file is preferred then."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversion:
@@ -252,7 +249,7 @@ def _variants(
             measured.append(measurement)
             if measurement.kept:
                 kept.append((form, measurement))
-    kept.sort(key=lambda pair: _preference(pair[1], optimize, first=pair[0] is floats[0]))
+    kept.sort(key=lambda pair: _preference(*pair))
     return [form for form, _ in kept], measured, failures
 
 
@@ -275,11 +272,13 @@ def _best_int8(
     return None if best is None else best[1:]
 
 
-def _preference(measurement: Measurement, optimize: Optimize, *, first: bool) -> tuple[float, int]:
-    if optimize == "size":
-        return 0.0, measurement.size_bytes
-    ratio = 1.0 if first or measurement.latency is None else measurement.latency.ratio
-    return (1.0 if abs(ratio - 1) <= _NOISE else ratio), measurement.size_bytes
+def _preference(form: Form, measurement: Measurement) -> tuple[bool, int]:
+    """The smallest first; what was refused and allowed all the same, last.
+
+    No measured time decides: what is kept is fast enough, the board times the variants itself, and two equal conversions
+    must make the same manifest.
+    """
+    return form.precision == "int8" and bool(measurement.reasons), measurement.size_bytes
 
 
 def _variant(family: Family, form: Form) -> Variant:

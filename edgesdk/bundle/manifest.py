@@ -184,7 +184,7 @@ class Manifest(_Data, frozen=True, kw_only=True):
     """Monotonic; a board refuses to go back."""
     contract: Contract
     variants: tuple[Variant, ...]
-    """In the order of preference that the conversion measured; the float variant last, unless it is the best."""
+    """In the order of preference: the smallest first, and what the guard refused but was allowed, last."""
     files: dict[str, FileEntry]
     provenance: Provenance
     licence: Licence

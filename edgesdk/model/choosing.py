@@ -207,7 +207,7 @@ class Chooser:
             slow, quick, slow_ms, quick_ms = second, first, times.second_ms, times.first_ms
         else:
             return
-        if slow.id != self.bundle.manifest.variants[0].id or slow.precision == "fp32" or quick.precision != "fp32":
+        if slow.id != self.bundle.manifest.variants[0].id or slow.precision != "int8" or quick.precision == "int8":
             return
         ratio = self._measured_ratio(slow)
         promised = (
