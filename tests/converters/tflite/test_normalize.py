@@ -37,6 +37,11 @@ def test_normalize__leaves_no_old_ways(name: str, zoo: Callable[[str], Path]) ->
     assert all(code.builtinCode >= code.deprecatedBuiltinCode for code in model.operatorCodes)
     assert "DEQUANTIZE" not in describe(result).counts
     assert describe(result).signatures == ("serving_default",)
+    for graph in model.subgraphs:
+        touched = {*flatbuffer.ids(graph.inputs), *flatbuffer.ids(graph.outputs), -1}
+        for operator in graph.operators:
+            touched.update(flatbuffer.ids(operator.inputs), flatbuffer.ids(operator.outputs))
+        assert touched == set(range(-1, len(graph.tensors)))
     used = {0, *(t.buffer for g in model.subgraphs for t in g.tensors), *(m.buffer for m in model.metadata or [])}
     assert used == set(range(len(model.buffers)))
 
