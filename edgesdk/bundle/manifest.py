@@ -10,7 +10,9 @@ SCHEMA = "edgesdk.bundle/1.0"
 """Name and version of this schema; a newer minor reads, a newer major is refused."""
 
 Format = Literal["onnx", "tflite"]
-Precision = Literal["fp32", "fp16", "int8"]
+Precision = Literal["fp32", "fp16", "int8", "w8a16", "w4a8", "dynamic", "w8", "w4"]
+"""Of weights and activations: ``int8`` both, static; ``w8a16`` and ``w4a8`` static with other widths; ``dynamic`` int8 weights with ranges
+of activations found at run time; ``w8`` and ``w4`` weight-only, the arithmetic is float."""
 
 
 class _Data(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -238,6 +240,11 @@ class Measurement(_Data, frozen=True, kw_only=True):
     fidelity: tuple[BranchFidelity, ...] = ()
     latency: Latency | None = None
     held_out_samples: int = 0
+    metrics: dict[str, float] = msgspec.field(default_factory=dict)
+    """What the task itself cares about, by name: ``f1`` (boxes matched with the float model's), ``accuracy`` and ``float_accuracy`` (where
+    labels are given), ``character_accuracy`` ...; 0..1, larger is better."""
+    peak_memory_bytes: int | None = None
+    """Of a process of its own that loads this variant and runs it, above one that only imports the runtime."""
 
 
 class Measurements(_Data, frozen=True, kw_only=True):
