@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
-from edgesdk.bundle.manifest import Contract, Licence, Manifest, Measurement, Measurements, Provenance, Variant
+from edgesdk.bundle.manifest import Format, Licence, Manifest, Measurement, Measurements, Provenance, Variant
 from edgesdk.bundle.write import write_bundle
-from edgesdk.errors import CalibrationError, ConversionError
+from edgesdk.errors import ConversionError
 from edgesdk.profiles import DeviceProfile, load_profile
 from edgesdk.tasks import make_task
-from edgesdk_converters.calibration import CalibrationSet, media_of
+from edgesdk_converters.calibration import media_of
+from edgesdk_converters.choosing import FLOAT, choose
 from edgesdk_converters.contract import build_contract
 from edgesdk_converters.frontends import SourceModel, read_source
-from edgesdk_converters.graph.simplify import random_feed
-from edgesdk_converters.guard.fidelity import worst_margin
-from edgesdk_converters.guard.judge import Judge, Optimize, too_slow
+from edgesdk_converters.guard.judge import Judge
 from edgesdk_converters.progress import Progress, Quiet
+from edgesdk_converters.samples import gather
 from edgesdk_converters.spec import ModelSpec, read_spec
 from edgesdk_converters.variants import Family, Form
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +44,7 @@ class Conversion:
     @property
     def ok(self) -> bool:
         """Whether more than float is in the bundle, or the engineer said why not."""
-        return self.allowed is not None or any(variant.precision == "int8" for variant in self.manifest.variants)
+        return self.allowed is not None or any(v.precision not in FLOAT for v in self.manifest.variants)
 
     @property
     def assumptions(self) -> tuple[str, ...]:
@@ -65,6 +61,7 @@ def convert(
     spec: Path | None = None,
     evaluation: Path | None = None,
     optimize: Literal["speed", "size"] = "speed",
+    formats: Sequence[Format] | None = None,
     allow: str | None = None,
     fallback: bool = True,
     name: str | None = None,
@@ -83,6 +80,7 @@ def convert(
         spec: `model.yaml`: what the file does not say.
         evaluation: Folder to judge on; otherwise 20 % of the calibration samples are held out.
         optimize: ``speed`` also demands that int8 is not slower than float; ``size`` does not.
+        formats: ``onnx`` and / or ``tflite``; None writes what the board's backends take.
         allow: A reason to keep what the guard refused; goes into the manifest.
         fallback: Keep the float variants beside an int8 one that passed or was allowed; without one they stay in any case.
         name: Of the bundle; by default from ``output``.
@@ -102,8 +100,7 @@ def convert(
     stated = read_spec(Path(spec)) if spec is not None else ModelSpec()
     model = read_source(source, stated, state_dict=state_dict)
     progress.say(f"{model.file}: {model.format}, {len(model.content):,} bytes")
-    _check_formats(model, profile)
-    family = open_family(model, stated, profile, progress)
+    family = open_family(model, stated, profile, formats_for(model, profile, formats), progress)
     contract, notes = build_contract(
         model,
         stated,
@@ -112,193 +109,102 @@ def convert(
         branches=family.branches,
         media=media_of(calibration),
     )
+    contract = family.settle(contract)
     make_task(contract)  # a contract that the board's task refuses is refused here, before the long work
-    notes = [*family.notes, *notes]
     runner = family.source()
-    feeds, held_out, samples, digest = _samples(contract, runner.run, calibration, evaluation, notes, progress)
-    judge = Judge(contract, runner, held_out, source_size_bytes=len(model.content), optimize=optimize)
-    kept, measured, failures = _variants(family, contract, feeds, judge, optimize, allow, progress)
-    if not fallback and any(form.precision == "int8" for form in kept):
-        kept = [form for form in kept if form.precision == "int8"]
-    overruled = any(
-        one.kept and one.reasons and one.variant in {_id(family, form) for form in kept} for one in measured
-    )
+    samples = gather(contract, runner.run, calibration, evaluation, progress)
+    judge = Judge(contract, runner, samples.held_out, source_size_bytes=len(model.content), optimize=optimize)
+    feeds = samples.calibration.feeds if samples.calibration is not None else None
+    choice = choose(family, feeds, contract.outputs, judge, optimize=optimize, allow=allow, progress=progress)
+    kept = choice.kept
+    if not fallback and any(form.precision not in FLOAT for form in kept):
+        kept = tuple(form for form in kept if form.precision not in FLOAT)
+    ids = {form.id for form in kept}
+    overruled = any(one.kept and one.reasons and one.variant in ids for one in choice.measured)
+    quantized = [form for form in kept if form.precision not in FLOAT]
     manifest = Manifest(
         name=name or _slug(output.stem),
         version=version,
         contract=contract,
-        variants=tuple(_variant(family, form) for form in kept),
+        variants=tuple(_variant(form) for form in kept),
         files={},
         provenance=Provenance(
             source_file=model.file,
             source_sha256=model.sha256,
             tools={"edgesdk-converters": installed("edgesdk-converters"), **dict(sorted(family.tools.items()))},
-            recipe=next((form.recipe for form in kept if form.precision == "int8"), None),
-            calibration_sha256=digest,
-            calibration_samples=samples,
+            recipe=next((form.recipe for form in quantized), None),
+            calibration_sha256=samples.sha256,
+            calibration_samples=samples.count,
             device=profile.id,
         ),
         licence=licence or _licence(stated, model),
-        assumptions=tuple(notes),
+        assumptions=(*family.notes, *notes, *samples.notes),
         # Only what was overruled: a reason for nothing would make every later reader suspect a good bundle.
-        allowed=allow if overruled or not any(form.precision == "int8" for form in kept) else None,
+        allowed=allow if overruled or not quantized else None,
     )
-    measurements = Measurements(variants=tuple(measured))
-    files = {_file(family, form): form.content for form in kept}
-    write_bundle(output, manifest, files, measurements)
+    measurements = Measurements(variants=choice.measured)
+    write_bundle(output, manifest, {form.file: form.content for form in kept}, measurements)
     return Conversion(
         bundle=output,
         manifest=manifest,
         measurements=measurements,
         device=profile.id,
-        refused=tuple(measurement for measurement in measured if not measurement.kept),
-        failures=tuple(failures),
+        refused=tuple(measurement for measurement in choice.measured if not measurement.kept),
+        failures=choice.failures,
         allowed=allow,
     )
 
 
-def open_family(model: SourceModel, spec: ModelSpec, profile: DeviceProfile, progress: Progress) -> Family:
-    """The model in its format, ready to make variants."""
+def formats_for(model: SourceModel, profile: DeviceProfile, asked: Sequence[Format] | None) -> tuple[Format, ...]:
+    """What to write: what was asked for, else what the board's backends take; that of the source first.
+
+    Raises:
+        ConversionError: The board takes none of it.
+    """
+    known: dict[str, tuple[str, ...]] = {"onnxruntime": ("onnx",), "tflite": ("tflite",)}
+    every: tuple[Format, ...] = ("onnx", "tflite")
+    taken = {fmt for entry in profile.backends for fmt in (entry.formats or known.get(entry.name, every))}
+    asked = asked or [one for one in every if one == model.format]
+    wanted = [one for one in every if one in taken and one in asked]
+    if not wanted:
+        raise ConversionError(
+            f"{profile.id} runs {', '.join(sorted(taken))}, not {', '.join(asked)}. "
+            f"Say --format {min(taken)}, or choose another device."
+        )
+    return tuple(sorted(wanted, key=lambda one: one != model.format))
+
+
+def open_family(
+    model: SourceModel, spec: ModelSpec, profile: DeviceProfile, formats: tuple[Format, ...], progress: Progress
+) -> Family:
+    """The model, ready to be written in ``formats``."""
     reduce_range = profile.cpu.architecture == "x86_64" and not any(
         {"avx512_vnni", "avx_vnni"} & set(cluster.features) for cluster in profile.cpu.clusters
     )
     if model.format == "tflite":
-        from edgesdk_converters.variants.tflite import TfliteFamily
+        from edgesdk_converters.variants.flatbuffer import FlatbufferFamily
 
-        return TfliteFamily(model, spec, progress)
-    from edgesdk_converters.variants.onnx import OnnxFamily
-
-    return OnnxFamily(model, spec, progress, reduce_range=reduce_range)
-
-
-def _samples(
-    contract: Contract,
-    run: Any,
-    calibration: Path | None,
-    evaluation: Path | None,
-    notes: list[str],
-    progress: Progress,
-) -> tuple[list[list[Array]], Sequence[Sequence[list[Array]]], int | None, str | None]:
-    """Calibration inferences, held-out samples as their inferences, number of calibration samples, their hash."""
-    if calibration is None:
-        if evaluation is None:
-            notes.append("no calibration samples: no int8; the float variants were compared on noise")
-            noise = random_feed([(spec.shape, spec.dtype, spec.source) for spec in contract.inputs])
-            return [], [[noise]], None, None
-        return [], _read(Path(evaluation), contract, run, progress).units, None, None
-    whole = _read(Path(calibration), contract, run, progress)
-    notes += [f"calibration folder: {problem}" for problem in whole.problems[:20]]
-    if evaluation is not None:
-        return (
-            whole.thinned().feeds,
-            _read(Path(evaluation), contract, run, progress).units,
-            len(whole.units),
-            whole.sha256,
-        )
-    used, held_out = whole.split()
-    if held_out.shared:
-        notes.append(
-            f"judged on the calibration samples themselves: {len(whole.units)} are too few to hold any out (give 20 or more)"
-        )
-    return used.thinned().feeds, held_out.units, len(used.units), whole.sha256
-
-
-def _read(folder: Path, contract: Contract, run: Any, progress: Progress) -> CalibrationSet:
-    data = CalibrationSet.from_folder(folder, contract, progress=progress).rolled(contract, run)
-    if not data.feeds:
-        raise CalibrationError(f"{folder}: its files hold no samples. Put 20 or more typical inputs there.")
-    return data
-
-
-def _variants(
-    family: Family,
-    contract: Contract,
-    feeds: Sequence[Sequence[Array]],
-    judge: Judge,
-    optimize: Optimize,
-    allow: str | None,
-    progress: Progress,
-) -> tuple[list[Form], list[Measurement], list[str]]:
-    """Forms that go into the bundle in order of preference, all measurements, and what could not be made."""
-    floats = family.floats()
-    reference = family.open(floats[0])
-    measured = []
-    kept: list[tuple[Form, Measurement]] = []
-    for form in floats:
-        runner = reference if form is floats[0] else family.open(form)
-        measurement = judge.judge(_id(family, form), form, runner, family.source() if form is floats[0] else reference)
-        measured.append(measurement)
-        # The first float form is the source itself, simplified: it is the bundle's fallback whatever the clock says.
-        if measurement.kept or form is floats[0]:
-            kept.append((form, measurement))
-    failures: list[str] = []
-    if feeds and floats[0].precision != "int8":
-        try:
-            best = _best_int8(
-                family, family.int8(feeds, contract.outputs, progress), judge, reference, optimize, progress
+        if "tflite" not in formats:
+            raise ConversionError(
+                f"{model.file}: is tflite, but {profile.id} runs {', '.join(formats)}. "
+                f"Export the model as {' or '.join(formats)}, or choose another device."
             )
-        except ConversionError as error:
-            if isinstance(error, CalibrationError):
-                raise
-            failures.append(f"int8: {error}")
-            best = None
-        if best is not None:
-            form, measurement = best
-            if not measurement.kept and allow:
-                measurement = msgspec.structs.replace(measurement, kept=True)
-            measured.append(measurement)
-            if measurement.kept:
-                kept.append((form, measurement))
-    kept.sort(key=lambda pair: _preference(*pair))
-    return [form for form, _ in kept], measured, failures
+        return FlatbufferFamily(model, spec, progress)
+    from edgesdk_converters.variants.graph import GraphFamily
+
+    return GraphFamily(model, spec, progress, formats=formats, reduce_range=reduce_range)
 
 
-def _best_int8(
-    family: Family, proposals: Iterator[Form], judge: Judge, reference: Any, optimize: Optimize, progress: Progress
-) -> tuple[Form, Measurement] | None:
-    """The first proposal that passes, else the one that came closest."""
-    best: tuple[float, Form, Measurement] | None = None
-    for form in proposals:
-        runner = family.open(form)
-        measurement = judge.judge(_id(family, form), form, runner, reference, always_time=best is None)
-        progress.say(f"  {form.recipe}: {'passes' if measurement.kept else '; '.join(measurement.reasons)}")
-        if measurement.kept:
-            return form, measurement
-        margin = worst_margin(measurement.fidelity)
-        if best is None or margin > best[0]:
-            best = (margin, form, measurement)
-        if optimize == "speed" and too_slow(measurement):
-            break  # all help keeps more nodes in float, which makes it no faster
-    return None if best is None else best[1:]
-
-
-def _preference(form: Form, measurement: Measurement) -> tuple[bool, int]:
-    """The smallest first; what was refused and allowed all the same, last.
-
-    No measured time decides: what is kept is fast enough, the board times the variants itself, and two equal conversions
-    must make the same manifest.
-    """
-    return form.precision == "int8" and bool(measurement.reasons), measurement.size_bytes
-
-
-def _variant(family: Family, form: Form) -> Variant:
+def _variant(form: Form) -> Variant:
     return Variant(
-        id=_id(family, form),
-        file=_file(family, form),
-        format=family.format,
+        id=form.id,
+        file=form.file,
+        format=form.format,
         precision=form.precision,
         inputs=form.inputs,
         outputs=form.outputs,
         float_nodes=form.float_nodes,
     )
-
-
-def _id(family: Family, form: Form) -> str:
-    return f"{family.format}-{form.precision}"
-
-
-def _file(family: Family, form: Form) -> str:
-    return f"model.{form.precision}.{family.format}"
 
 
 def _check_output(output: Path, name: str | None, version: int) -> None:
@@ -313,17 +219,6 @@ def _check_output(output: Path, name: str | None, version: int) -> None:
         raise ConversionError(f"{output}: a bundle is called NAME.edge. Say --output {output.stem or 'model'}.edge")
     if not output.parent.is_dir():
         raise ConversionError(f"{output}: there is no folder {output.parent}. Create it: mkdir -p {output.parent}")
-
-
-def _check_formats(model: SourceModel, profile: DeviceProfile) -> None:
-    """Refuse a format that no backend of the board takes, before any work is done."""
-    known = {"onnxruntime": ("onnx",), "tflite": ("tflite",)}
-    taken = {fmt for entry in profile.backends for fmt in (entry.formats or known.get(entry.name, (model.format,)))}
-    if model.format not in taken:
-        raise ConversionError(
-            f"{model.file}: is {model.format}, but {profile.id} runs {', '.join(sorted(taken))}. "
-            f"Export the model as {' or '.join(sorted(taken))}, or choose another device."
-        )
 
 
 def _licence(stated: ModelSpec, model: SourceModel) -> Licence:
@@ -342,5 +237,5 @@ def as_rows(conversion: Conversion) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = msgspec.to_builtins(conversion.measurements)["variants"]
     for row, measurement in zip(rows, conversion.measurements.variants, strict=True):
         row["size_ratio"] = round(measurement.size_bytes / max(measurement.source_size_bytes, 1), 4)
-        row["kept"] = bool(np.bool_(measurement.kept))
+        row["kept"] = measurement.kept
     return rows

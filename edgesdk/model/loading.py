@@ -21,7 +21,7 @@ from edgesdk.tasks.api import Cascade
 if TYPE_CHECKING:
     from edgesdk.profiles import DeviceProfile
 
-FLOAT_BYTES = {"fp32": 1, "fp16": 2, "int8": 4}
+FLOAT_BYTES = {"fp32": 1, "fp16": 2, "int8": 4, "w8a16": 4, "dynamic": 4, "w8": 4, "w4a8": 8, "w4": 8}
 """Bytes of a float32 file per byte of a file in this precision."""
 
 

@@ -111,10 +111,10 @@ class _Broken:
     def __getattr__(self, name: str) -> object:
         return getattr(self._family, name)
 
-    def int8(self, feeds: object, outputs: object, progress: object) -> object:
-        from edgesdk_converters.variants.api import Form
+    def attempts(self, feeds: object, outputs: object, progress: object) -> object:
+        from edgesdk_converters.variants.api import Attempt, Form
 
-        model = onnx.load_from_string(self._family.floats()[0].content)  # type: ignore[attr-defined]  # an OnnxFamily
+        model = onnx.load_from_string(self._family.floats()[0].content)  # type: ignore[attr-defined]  # a GraphFamily
         scale, zero = np.float32(320 / 255), np.uint8(0)
         model.graph.initializer.extend(
             [onnx.numpy_helper.from_array(np.asarray(scale), "s"), onnx.numpy_helper.from_array(np.asarray(zero), "z")]
@@ -128,13 +128,14 @@ class _Broken:
             ]
         )
         # Padding the comparison of sizes: the broken file stands for an int8 one.
-        yield Form(
+        form = Form(
             content=model.SerializeToString(),
             precision="int8",
             inputs=("images",),
             outputs=("output0",),
             recipe="one scale",
         )
+        yield Attempt(forms=(form,), recipe="one scale")
 
 
 @pytest.fixture

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from edgesdk.bundle.manifest import BranchFidelity, Measurement
 from edgesdk_converters.guard.fidelity import AGREEMENT_LIMIT, SNR_LIMIT_DB
-from edgesdk_converters.pipeline import Conversion
+
+if TYPE_CHECKING:
+    from edgesdk_converters.pipeline import Conversion
 
 _HEAD = ("variant", "size", "of source", "time", "of float", "fidelity per branch", "")
 

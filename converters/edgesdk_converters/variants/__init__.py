@@ -1,5 +1,5 @@
-"""The forms of a model that may go into its bundle, per format."""
+"""A source model, prepared, and the forms of it that may go into its bundle."""
 
-from edgesdk_converters.variants.api import Family, Form, Runner
+from edgesdk_converters.variants.api import Attempt, Family, Form, Runner
 
-__all__ = ["Family", "Form", "Runner"]
+__all__ = ["Attempt", "Family", "Form", "Runner"]

@@ -1,16 +1,17 @@
-"""What the pipeline asks of a model format: its float forms, proposals for int8, and how to run any of them."""
+"""What the pipeline asks of a source model: its float forms, attempts at quantizing it, and how to run any of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from edgesdk.bundle.manifest import Branch, Format, OutputSpec, Precision
+from edgesdk.bundle.manifest import Branch, Contract, Format, OutputSpec, Precision
 from edgesdk_converters.contract import OutputFacts
 from edgesdk_converters.progress import Progress
+from edgesdk_converters.quantize.recipe import Plan
 
 Array = NDArray[Any]
 
@@ -27,6 +28,7 @@ class Form:
     """One model file that may go into the bundle."""
 
     content: bytes
+    format: Format = "onnx"
     precision: Precision
     inputs: tuple[str, ...]
     """Its own tensor names in the order of the source's inputs."""
@@ -35,11 +37,37 @@ class Form:
     """How it was made, in words."""
     float_nodes: tuple[str, ...] = ()
 
+    @property
+    def id(self) -> str:
+        """Of the variant, for example ``onnx-int8``."""
+        return f"{self.format}-{self.precision}"
+
+    @property
+    def file(self) -> str:
+        """Its path inside the bundle."""
+        return f"model.{self.precision}.{self.format}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """The model quantized once, in every format that was asked for."""
+
+    forms: tuple[Form, ...]
+    recipe: str
+    """How it was made, in words."""
+    plan: Plan | None = None
+    """What was done to every node; None where another quantizer decided."""
+    failures: tuple[str, ...] = field(default=())
+    """Formats that could not be written, with the reason."""
+
 
 class Family(Protocol):
-    """A source model in its format."""
+    """A source model, prepared."""
 
-    format: Format
+    formats: tuple[Format, ...]
+    """What it can be written as."""
+    quantized: bool
+    """Whether the source is quantized already; it is taken as it is."""
     shapes: Mapping[str, tuple[int, ...]]
     """Static shape of every input."""
     outputs: tuple[OutputFacts, ...]
@@ -49,16 +77,19 @@ class Family(Protocol):
     tools: Mapping[str, str]
     """Distribution -> version."""
 
+    def settle(self, contract: Contract) -> Contract:
+        """Take pre-processing into the graph where that is possible; the contract of the files that are written."""
+
     def source(self) -> Runner:
-        """The source model as it was found."""
+        """The source model as it was found, taking what the settled contract says."""
 
     def floats(self) -> list[Form]:
-        """The float forms, the reference for speed first."""
+        """The float forms, for each format the reference for speed first."""
 
-    def int8(
+    def attempts(
         self, feeds: Sequence[Sequence[Array]], outputs: Sequence[OutputSpec], progress: Progress
-    ) -> Iterator[Form]:
-        """Proposals for int8, best guess first.
+    ) -> Iterator[Attempt]:
+        """Proposals for a quantized model, best guess first.
 
         Raises:
             ConversionError: This model cannot be quantized; the text says why.

@@ -1,8 +1,7 @@
-"""TFLite in, TFLite out: normalised fp32 (or its fp16 weights kept), int8."""
+"""TFLite in, TFLite out, for what cannot be made a graph: normalised fp32 (or its fp16 weights kept), int8."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -10,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk.backends.api import ModelFile, Session, SessionOptions
-from edgesdk.bundle.manifest import Branch, BranchFidelity, Format, OutputSpec, Precision
+from edgesdk.backends.api import Session
+from edgesdk.bundle.manifest import Branch, BranchFidelity, Contract, Format, OutputSpec, Precision
 from edgesdk.errors import ConversionError
 from edgesdk_converters.contract import OutputFacts
 from edgesdk_converters.frontends.api import SourceModel
@@ -20,7 +19,8 @@ from edgesdk_converters.graph.simplify import EQUAL_DB, random_feed
 from edgesdk_converters.guard.fidelity import FidelityMeter, snr_db, worst_margin
 from edgesdk_converters.progress import Progress
 from edgesdk_converters.spec import ModelSpec
-from edgesdk_converters.variants.api import Form
+from edgesdk_converters.variants.api import Attempt, Form
+from edgesdk_converters.variants.open import open_tflite
 
 Array = NDArray[Any]
 
@@ -33,13 +33,12 @@ _TUNE_FEEDS = 24
 """Calibration inferences that say which outputs need help."""
 
 
-class TfliteFamily:
+class FlatbufferFamily:
     """A TFLite source, normalised and compared with what it was."""
 
-    format: Format = "tflite"
+    formats: tuple[Format, ...] = ("tflite",)
 
-    def __init__(self, source: SourceModel, spec: ModelSpec, progress: Progress, *, reduce_range: bool = False) -> None:
-        del reduce_range  # XNNPACK's kernels do not saturate
+    def __init__(self, source: SourceModel, spec: ModelSpec, progress: Progress) -> None:
         from edgesdk_converters.tflite import describe, normalize
 
         self._file, self._content = source.file, source.content
@@ -61,7 +60,7 @@ class TfliteFamily:
         if not self.quantized:
             progress.say("flatbuffer normalised")
             self._model = normalize(source.content, name=source.file)
-            got = self._session(self._model, (), ()).run(feed)
+            got = open_tflite(self._model, source.file, (), ()).run(feed)
             distance = min(snr_db(a, b) for a, b in zip(expected, got, strict=True))
             if distance < EQUAL_DB:
                 raise ConversionError(
@@ -74,9 +73,13 @@ class TfliteFamily:
             name: version(name) for name in ("ai-edge-litert", "litert-quantizer", "numpy")
         }
 
+    def settle(self, contract: Contract) -> Contract:
+        """As it is: pre-processing stays outside."""
+        return contract
+
     def source(self) -> Session:
         """The source as it was found."""
-        return self._session(self._content, self._inputs, self._outputs)
+        return open_tflite(self._content, self._file, self._inputs, self._outputs)
 
     def floats(self) -> list[Form]:
         """What the source is (float32 or float16 weights), and the smaller float form."""
@@ -89,7 +92,14 @@ class TfliteFamily:
             return [half]
         return [self._form(self._model, "fp32"), half]
 
-    def int8(
+    def attempts(
+        self, feeds: Sequence[Sequence[Array]], outputs: Sequence[OutputSpec], progress: Progress
+    ) -> Iterator[Attempt]:
+        """One form each."""
+        for form in self._int8(feeds, outputs, progress):
+            yield Attempt(forms=(form,), recipe=form.recipe)
+
+    def _int8(
         self, feeds: Sequence[Sequence[Array]], outputs: Sequence[OutputSpec], progress: Progress
     ) -> Iterator[Form]:
         """Static int8; then with the heads of the outputs that were too far off in float; then with more parts in float.
@@ -162,7 +172,7 @@ class TfliteFamily:
 
     def open(self, form: Form) -> Session:
         """Load a form."""
-        return self._session(form.content, form.inputs, form.outputs)
+        return open_tflite(form.content, self._file, form.inputs, form.outputs)
 
     def _form(self, content: bytes, precision: Precision, *, recipe: str = "", nodes: tuple[str, ...] = ()) -> Form:
         from edgesdk_converters.tflite import describe
@@ -170,22 +180,10 @@ class TfliteFamily:
         found = describe(content, name=self._file)
         return Form(
             content=content,
+            format="tflite",
             precision=precision,
             inputs=tuple(info.name for info in found.inputs),
             outputs=tuple(info.name for info in found.outputs),
             recipe=recipe,
             float_nodes=nodes,
         )
-
-    def _session(self, content: bytes, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Session:
-        from edgesdk.backends import get_backend
-
-        file = ModelFile(
-            content=content,
-            format="tflite",
-            name=self._file,
-            sha256=hashlib.sha256(content).hexdigest(),
-            inputs=inputs,
-            outputs=outputs,
-        )
-        return get_backend("tflite").open(file, SessionOptions(threads=1))

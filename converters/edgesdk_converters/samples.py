@@ -1,0 +1,84 @@
+"""Which samples calibrate and which judge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edgesdk.bundle.manifest import Contract
+from edgesdk.errors import CalibrationError
+from edgesdk_converters.calibration import CalibrationSet
+from edgesdk_converters.graph.simplify import random_feed
+from edgesdk_converters.progress import Progress
+
+Array = NDArray[Any]
+Run = Callable[[list[Array]], Sequence[Array]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Samples:
+    """What goes into a conversion."""
+
+    calibration: CalibrationSet | None
+    """None makes float variants only."""
+    held_out: Sequence[Sequence[list[Array]]]
+    """Independent samples to judge on, each as its inferences in order."""
+    evaluation: CalibrationSet | None = None
+    """The same with files and labels; None where noise has to do."""
+    count: int | None = None
+    """Independent calibration samples."""
+    sha256: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def gather(
+    contract: Contract, run: Run, calibration: Path | None, evaluation: Path | None, progress: Progress
+) -> Samples:
+    """Read the folders.
+
+    Args:
+        contract: Says how a file becomes the model's inputs.
+        run: One inference of the float source; makes the states of recurrent models.
+        calibration: Folder of typical inputs.
+        evaluation: Folder to judge on; otherwise a fifth of the calibration samples is held out.
+        progress: Where to say what is being done.
+
+    Raises:
+        CalibrationError: A folder holds nothing usable, or files that do not fit.
+    """
+    judged = _read(Path(evaluation), contract, run, progress) if evaluation is not None else None
+    if calibration is None:
+        if judged is not None:
+            return Samples(calibration=None, held_out=judged.units, evaluation=judged)
+        note = "no calibration samples: no int8; the float variants were compared on noise"
+        noise = random_feed([(spec.shape, spec.dtype, spec.source) for spec in contract.inputs])
+        return Samples(calibration=None, held_out=[[noise]], notes=(note,))
+    whole = _read(Path(calibration), contract, run, progress)
+    notes = [f"calibration folder: {problem}" for problem in whole.problems[:20]]
+    used = whole
+    if judged is None:
+        used, judged = whole.split()
+        if judged.shared:
+            notes.append(
+                f"judged on the calibration samples themselves: {len(whole.units)} are too few to hold any out "
+                "(give 20 or more)"
+            )
+    return Samples(
+        calibration=used.thinned(),
+        held_out=judged.units,
+        evaluation=judged,
+        count=len(used.units),
+        sha256=whole.sha256,
+        notes=tuple(notes),
+    )
+
+
+def _read(folder: Path, contract: Contract, run: Run, progress: Progress) -> CalibrationSet:
+    data = CalibrationSet.from_folder(folder, contract, progress=progress).rolled(contract, run)
+    if not data.feeds:
+        raise CalibrationError(f"{folder}: its files hold no samples. Put 20 or more typical inputs there.")
+    return data
