@@ -211,6 +211,8 @@ class BranchFidelity(_Data, frozen=True, kw_only=True):
     cosine: float
     top1_agreement: float | None = None
     """0..1, where the branch is a class vector."""
+    kl_divergence: float | None = None
+    """Nats, mean over the class vectors: how much the probabilities moved, 0 is not at all."""
     passed: bool
 
 

@@ -11,14 +11,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.bundle.manifest import Branch, BranchFidelity, OutputSpec
+from edgesdk_converters.guard.budget import AGREEMENT_LIMIT, AGREEMENT_PER_DB, SNR_LIMIT_DB, Budget
+
+__all__ = [
+    "AGREEMENT_LIMIT",
+    "SNR_LIMIT_DB",
+    "FidelityMeter",
+    "branches_of",
+    "cut",
+    "in_words",
+    "snr_db",
+    "worst_margin",
+]
 
 Array = NDArray[Any]
 
-SNR_LIMIT_DB = 20.0
-AGREEMENT_LIMIT = 0.98
-AGREEMENT_PER_DB = 0.002
-"""Makes the two limits comparable: what one dB was worth on PP-OCR's recognizer near its limit."""
 _CAP_DB = 120.0
+_RARE = 1e-6
+"""Probabilities below it count as it: an integer Softmax says 0 where float says 0.0001, which is no infinite surprise."""
+
+
+def kl_divergence(expected: Array, got: Array, axis: int) -> tuple[float, int]:
+    """Sum of the divergences ``sum p log(p / q)`` in nats, p and q along ``axis``, and how many they are.
+
+    Vectors that are no probabilities yet go through a softmax.
+    """
+    p, q = _probabilities(expected, expected, axis), _probabilities(got, expected, axis)
+    each = (p * np.log(p / q)).sum(axis=axis)
+    return float(each.sum()), int(each.size)
+
+
+def _probabilities(value: Array, like: Array, axis: int) -> NDArray[np.float64]:
+    """``value`` as probabilities; ``like``, the float model's, decides whether it is already."""
+    total = like.sum(axis=axis)
+    if float(like.min(initial=0.0)) < 0 or not np.allclose(total, 1.0, atol=1e-2):
+        shifted = value - value.max(axis=axis, keepdims=True)
+        value = np.exp(shifted)
+    value = np.maximum(value, _RARE)
+    return np.asarray(value / value.sum(axis=axis, keepdims=True), np.float64)
 
 
 def snr_db(expected: Array, got: Array) -> float:
@@ -51,6 +81,7 @@ class _Sums:
     dot: float = 0.0
     agree: int = 0
     votes: int = 0
+    divergence: float = 0.0
     broken: bool = False
 
     def add(self, expected: Array, got: Array, class_axis: int | None = None) -> None:
@@ -68,6 +99,7 @@ class _Sums:
             same = a.argmax(axis=class_axis) == b.argmax(axis=class_axis)
             self.agree += int(same.sum())
             self.votes += int(same.size)
+            self.divergence += kl_divergence(a, b, class_axis)[0]
 
     @property
     def snr_db(self) -> float:
@@ -92,6 +124,7 @@ class FidelityMeter:
     """Collects pairs of outputs and judges every branch over all of them together."""
 
     outputs: Sequence[OutputSpec]
+    budget: Budget = field(default_factory=Budget)
     _sums: dict[tuple[str, str], _Sums] = field(default_factory=dict)
 
     def add(self, expected: Sequence[Array], got: Sequence[Array]) -> None:
@@ -112,7 +145,8 @@ class FidelityMeter:
                 sums = self._sums.get((spec.name, branch.name), _Sums(broken=True))
                 agreement = sums.agree / sums.votes if sums.votes else None
                 by_class = branch.class_axis is not None
-                passed = (agreement or 0.0) >= AGREEMENT_LIMIT if by_class else sums.snr_db >= SNR_LIMIT_DB
+                limit = self.budget.min_agreement if by_class else self.budget.min_snr_db
+                passed = (agreement or 0.0) >= limit if by_class else sums.snr_db >= limit
                 figures.append(
                     BranchFidelity(
                         output=spec.name,
@@ -120,24 +154,28 @@ class FidelityMeter:
                         snr_db=round(sums.snr_db, 2),
                         cosine=round(sums.cosine, 6),
                         top1_agreement=None if agreement is None else round(agreement, 4),
+                        kl_divergence=round(sums.divergence / sums.votes, 6) if sums.votes else None,
                         passed=passed and not sums.broken,
                     )
                 )
         return tuple(figures)
 
 
-def worst_margin(fidelity: Sequence[BranchFidelity]) -> float:
+def worst_margin(fidelity: Sequence[BranchFidelity], budget: Budget | None = None) -> float:
     """Distance to the limit of the worst branch, in dB (0.002 of agreement count as one)."""
+    budget = budget or Budget()
     return min(
-        (f.top1_agreement - AGREEMENT_LIMIT) / AGREEMENT_PER_DB
+        (f.top1_agreement - budget.min_agreement) / AGREEMENT_PER_DB
         if f.top1_agreement is not None
-        else f.snr_db - SNR_LIMIT_DB
+        else f.snr_db - budget.min_snr_db
         for f in fidelity
     )
 
 
-def in_words(figure: BranchFidelity) -> str:
+def in_words(figure: BranchFidelity, budget: Budget | None = None) -> str:
     """What a refused branch reached and what it should have."""
+    budget = budget or Budget()
     if figure.top1_agreement is not None:
-        return f"branch {figure.branch!r}: top-1 agreement {figure.top1_agreement:.3f}, expected at least {AGREEMENT_LIMIT}"
-    return f"branch {figure.branch!r}: SNR {figure.snr_db:.1f} dB, expected at least {SNR_LIMIT_DB:.0f} dB"
+        got = f"top-1 agreement {figure.top1_agreement:.3f}"
+        return f"branch {figure.branch!r}: {got}, expected at least {budget.min_agreement:g}"
+    return f"branch {figure.branch!r}: SNR {figure.snr_db:.1f} dB, expected at least {budget.min_snr_db:g} dB"

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk.bundle.manifest import Contract, Measurement, StateInput
-from edgesdk_converters.guard.fidelity import FidelityMeter, in_words
+from edgesdk.bundle.manifest import BranchFidelity, Contract, Measurement, StateInput
+from edgesdk_converters.guard.budget import Budget
+from edgesdk_converters.guard.fidelity import FidelityMeter, in_words, worst_margin
 from edgesdk_converters.guard.latency import ALLOWANCE, measure
+from edgesdk_converters.guard.memory import peak_memory
+from edgesdk_converters.guard.metrics import metric_for
 from edgesdk_converters.variants.api import Form, Runner
 
 Array = NDArray[Any]
@@ -18,6 +22,21 @@ Optimize = Literal["speed", "size"]
 
 MAX_EVALUATED = 256
 """Held-out inferences compared at most, spread evenly."""
+MAX_LABELLED = 2048
+"""The same where labels are given: a drop of half a percentage point is not seen in 256 samples."""
+FLOAT = frozenset({"fp32", "fp16"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closeness:
+    """How close a variant is to its source, and what is missing."""
+
+    fidelity: tuple[BranchFidelity, ...]
+    metrics: dict[str, float]
+    reasons: tuple[str, ...]
+    """Limits that were missed; empty is a yes."""
+    margin: float
+    """Distance to the limit of the worst branch, in dB; negative is below."""
 
 
 class Judge:
@@ -31,6 +50,8 @@ class Judge:
         *,
         source_size_bytes: int,
         optimize: Optimize,
+        budget: Budget | None = None,
+        labels: Sequence[str | None] | None = None,
     ) -> None:
         """Run the source.
 
@@ -40,26 +61,71 @@ class Judge:
             held_out: Independent samples, each as its inferences in order, with the states that the source makes.
             source_size_bytes: For the ratio.
             optimize: Whether being slower is a reason to refuse.
+            budget: Limits; by default 20 dB, 0.98, not slower, smaller than the source.
+            labels: The truth about every held-out sample; of those that take several inferences it is not used.
         """
+        self.budget = budget or Budget()
         names = [spec.name for spec in contract.outputs]
         self._states = {
             index: names.index(spec.source.from_output)
             for index, spec in enumerate(contract.inputs)
             if isinstance(spec.source, StateInput)
         }
+        most = MAX_EVALUATED if labels is None else MAX_LABELLED
         total = sum(len(unit) for unit in held_out)
         # States follow from one inference to the next: a stream is cut short where other samples are thinned out.
-        step = 1 if self._states else max(1, -(-total // MAX_EVALUATED))
-        flat = [(feed, index == 0) for unit in held_out for index, feed in enumerate(unit)]
-        chosen = flat[::step][:MAX_EVALUATED]
-        self._feeds = [feed for feed, _ in chosen]
-        self._first = [first for _, first in chosen]
-        self._outputs = contract.outputs
+        step = 1 if self._states else max(1, -(-total // most))
+        truth = labels if labels is not None else [None] * len(held_out)
+        flat = [
+            (feed, index == 0, label if len(unit) == 1 else None)
+            for unit, label in zip(held_out, truth, strict=True)
+            for index, feed in enumerate(unit)
+        ]
+        chosen = flat[::step][:most]
+        self._feeds = [feed for feed, _, _ in chosen]
+        self._first = [first for _, first, _ in chosen]
+        self._labels = [label for _, _, label in chosen]
+        self._contract, self._outputs = contract, contract.outputs
         self._expected = [source.run(feed) for feed in self._feeds]
         self._size, self._optimize = source_size_bytes, optimize
 
+    @property
+    def feed(self) -> Sequence[Array]:
+        """The inference that times and memory are measured on."""
+        return self._feeds[0]
+
+    def compare(self, runner: Runner) -> Closeness:
+        """Fidelity and the task's own figures; no clock is looked at, so equal variants always get the same answer."""
+        meter, metric = FidelityMeter(self._outputs, self.budget), metric_for(self._contract)
+        states: dict[int, Array] = {}
+        rows = zip(self._feeds, self._first, self._expected, self._labels, strict=True)
+        for feed, first, expected, label in rows:
+            # A variant lives with its own states, as it will on the board, not with those of its source.
+            got = runner.run(feed if first else [states.get(index, array) for index, array in enumerate(feed)])
+            meter.add(expected, got)
+            if metric is not None:
+                metric.add(expected, got, label)
+            states = {index: np.array(got[output]) for index, output in self._states.items()}
+        fidelity = meter.result()
+        reasons = [in_words(figure, self.budget) for figure in fidelity if not figure.passed]
+        if metric is not None:
+            reasons += [shortfall.text for shortfall in metric.missed(self.budget)]
+        return Closeness(
+            fidelity=fidelity,
+            metrics={} if metric is None else metric.result(),
+            reasons=tuple(reasons),
+            margin=worst_margin(fidelity, self.budget),
+        )
+
     def judge(
-        self, variant: str, form: Form, runner: Runner, reference: Runner, *, always_time: bool = True
+        self,
+        variant: str,
+        form: Form,
+        runner: Runner,
+        reference: Runner,
+        *,
+        always_time: bool = True,
+        memory: bool = False,
     ) -> Measurement:
         """Measure and decide.
 
@@ -69,36 +135,49 @@ class Judge:
             runner: It, loaded.
             reference: The float variant, loaded; the source, where the float variant itself is judged.
             always_time: Measure the latency of what fails on fidelity, too.
+            memory: Measure the peak memory, which starts a process.
         """
-        meter = FidelityMeter(self._outputs)
-        states: dict[int, Array] = {}
-        for feed, first, expected in zip(self._feeds, self._first, self._expected, strict=True):
-            # A variant lives with its own states, as it will on the board, not with those of its source.
-            got = runner.run(feed if first else [states.get(index, array) for index, array in enumerate(feed)])
-            meter.add(expected, got)
-            states = {index: np.array(got[output]) for index, output in self._states.items()}
-        fidelity = meter.result()
-        reasons = [in_words(figure) for figure in fidelity if not figure.passed]
+        close = self.compare(runner)
+        reasons = list(close.reasons)
         latency = None
         if always_time or not reasons:
-            latency = measure(lambda: runner.run(self._feeds[0]), lambda: reference.run(self._feeds[0]))
-        if form.precision == "int8":
-            if self._optimize == "speed" and latency is not None and latency.ratio > ALLOWANCE:
-                reasons.append(
-                    f"slower than the float variant: {latency.ratio:.2f} of its time on {latency.host}, expected at most {ALLOWANCE}"
-                )
-            if len(form.content) >= self._size:
-                reasons.append(f"not smaller than its source: {len(form.content)} bytes, source {self._size}")
+            latency = measure(lambda: runner.run(self.feed), lambda: reference.run(self.feed))
+        if form.precision not in FLOAT:
+            if latency is not None:
+                reasons += self._slow(latency.ratio, latency.host)
+            reasons += self._large(len(form.content))
         return Measurement(
             variant=variant,
             kept=not reasons,
             reasons=tuple(reasons),
             size_bytes=len(form.content),
             source_size_bytes=self._size,
-            fidelity=fidelity,
+            fidelity=close.fidelity,
             latency=latency,
             held_out_samples=len(self._feeds),
+            metrics=close.metrics,
+            peak_memory_bytes=self.memory(form) if memory else None,
         )
+
+    def memory(self, form: Form) -> int | None:
+        """Peak bytes of a process that loads and runs a form."""
+        return peak_memory(form.content, form.format, form.inputs, self.feed)
+
+    def _slow(self, ratio: float, host: str) -> list[str]:
+        wanted = self.budget.min_speedup
+        if wanted is not None and 1 / ratio < wanted:
+            return [f"{1 / ratio:.2f} times as fast as the float variant on {host}, expected at least {wanted:g}"]
+        if wanted is None and self._optimize == "speed" and ratio > ALLOWANCE:
+            return [f"slower than the float variant: {ratio:.2f} of its time on {host}, expected at most {ALLOWANCE}"]
+        return []
+
+    def _large(self, size: int) -> list[str]:
+        most = self.budget.max_size_bytes
+        if most is not None and size > most:
+            return [f"larger than allowed: {size} bytes, expected at most {most}"]
+        if most is None and size >= self._size:
+            return [f"not smaller than its source: {size} bytes, source {self._size}"]
+        return []
 
 
 def too_slow(measurement: Measurement) -> bool:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from edgesdk.bundle.manifest import Branch, OutputSpec
-from edgesdk_converters.guard import FidelityMeter, measure, snr_db
-from edgesdk_converters.guard.fidelity import in_words
+from edgesdk_converters.guard import Budget, FidelityMeter, measure, snr_db
+from edgesdk_converters.guard.fidelity import in_words, worst_margin
 
 
 def test_snr__formula() -> None:
@@ -59,3 +59,28 @@ def test_measure__ratio_of_work() -> None:
     assert 2 < latency.ratio < 8
     assert latency.runs >= 9
     assert latency.host
+
+
+def test_meter__kl_divergence_by_hand() -> None:
+    spec = OutputSpec(name="y", shape=(1, 2), dtype="float32", branches=(Branch(name="y", class_axis=1),))
+    meter = FidelityMeter([spec])
+    meter.add([np.asarray([[0.5, 0.5]])], [np.asarray([[0.25, 0.75]])])
+    expected = 0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)
+    assert meter.result()[0].kl_divergence == pytest.approx(expected, abs=1e-6)
+    logits = FidelityMeter([spec])
+    logits.add([np.asarray([[-1.0, -1.0]])], [np.asarray([[math.log(0.25), math.log(0.75)]])])
+    assert logits.result()[0].kl_divergence == pytest.approx(expected, abs=1e-6)
+    sure = FidelityMeter([spec])
+    sure.add([np.asarray([[1.0, 0.0]])], [np.asarray([[0.0, 1.0]])])
+    assert math.isfinite(sure.result()[0].kl_divergence or 0.0)
+
+
+def test_meter__limits_of_the_budget() -> None:
+    a = np.linspace(-1, 1, 1000)
+    spec = OutputSpec(name="y", shape=(1000,), dtype="float32")
+    for budget, passes in ((Budget(), True), (Budget(min_snr_db=30), False)):
+        meter = FidelityMeter([spec], budget)
+        meter.add([a], [a * 1.05])  # 26 dB
+        assert meter.result()[0].passed is passes
+    assert worst_margin(meter.result(), Budget(min_snr_db=30)) == pytest.approx(-4, abs=0.1)
+    assert "expected at least 30 dB" in in_words(meter.result()[0], Budget(min_snr_db=30))

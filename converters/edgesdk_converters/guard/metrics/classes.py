@@ -1,0 +1,74 @@
+"""Accuracy where labels are given: the class that a model says against the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edgesdk.bundle.manifest import Branch, Contract
+from edgesdk_converters.guard.budget import Budget
+from edgesdk_converters.guard.fidelity import branches_of, cut
+from edgesdk_converters.guard.metrics.api import Shortfall
+
+Array = NDArray[Any]
+
+
+class AccuracyMetric:
+    """Top-1 accuracy of the float model and of the variant on the same labelled samples."""
+
+    def __init__(self, contract: Contract) -> None:
+        self._labels = contract.labels
+        vector = class_vector(contract)
+        assert vector is not None, "metric_for chooses this metric only where there is a class vector"
+        self._output, self._branch = vector
+        self._count = self._mine = self._theirs = 0
+
+    def add(self, expected: Sequence[Array], got: Sequence[Array], label: str | None = None) -> None:
+        """One sample; without a label it does not count."""
+        if label is None:
+            return
+        truth = self._labels.index(label) if label in self._labels else int(label)
+        self._count += 1
+        self._theirs += self._class(expected) == truth
+        self._mine += self._class(got) == truth
+
+    def result(self) -> dict[str, float]:
+        """``accuracy`` and ``float_accuracy``."""
+        if not self._count:
+            return {}
+        return {
+            "accuracy": round(self._mine / self._count, 4),
+            "float_accuracy": round(self._theirs / self._count, 4),
+        }
+
+    def missed(self, budget: Budget) -> tuple[Shortfall, ...]:
+        """More accuracy lost than ``max_drop`` allows."""
+        lost = self._theirs - self._mine
+        if budget.max_drop is None or lost <= budget.allowed_misses(self._count, budget.max_drop):
+            return ()
+        text = (
+            f"accuracy {self._mine / self._count:.3f}, float {self._theirs / self._count:.3f}: "
+            f"{100 * lost / self._count:.2f} percentage points lost, expected at most {100 * budget.max_drop:g} "
+            f"({self._count} labelled samples)"
+        )
+        return (Shortfall(text=text, margin=budget.max_drop - lost / self._count),)
+
+    def _class(self, outputs: Sequence[Array]) -> int:
+        return int(cut(outputs[self._output], self._branch).reshape(-1).argmax())
+
+
+def class_vector(contract: Contract) -> tuple[int, Branch] | None:
+    """Index of the output and the branch that is one class vector per sample; None where there is none."""
+    for index, output in enumerate(contract.outputs):
+        for branch in branches_of(output):
+            if branch.class_axis is None:
+                continue
+            shape = list(output.shape)
+            if branch.axis is not None:
+                stop = shape[branch.axis] if branch.stop is None else branch.stop
+                shape[branch.axis] = stop - branch.start
+            if all(size == 1 for axis, size in enumerate(shape) if axis != branch.class_axis):
+                return index, branch
+    return None

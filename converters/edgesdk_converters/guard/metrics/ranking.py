@@ -1,0 +1,85 @@
+"""Neighbours that embeddings rank alike: what a search by similarity would return."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgesdk.bundle.manifest import Contract
+from edgesdk_converters.guard.budget import Budget
+from edgesdk_converters.guard.metrics.api import Shortfall
+
+Array = NDArray[Any]
+
+MIN_SAMPLES = 5
+MIN_WIDTH = 16
+"""A shorter vector is a handful of figures, no embedding."""
+_TIE = 1e-6
+"""Cosines closer than this are a tie in the float model, whose order means nothing."""
+
+
+def ranking_agreement(expected: NDArray[np.float64], got: NDArray[np.float64]) -> float:
+    """Share of the comparisons "a is nearer to q than b" on which two sets of embeddings agree, over all q, a, b.
+
+    Args:
+        expected: (n, D) embeddings of n samples by the float model.
+        got: (n, D') of the same samples by the variant.
+    """
+    theirs, mine = _cosines(expected), _cosines(got)
+    agree = total = 0
+    for query in range(len(theirs)):
+        others = [index for index in range(len(theirs)) if index != query]
+        a = theirs[query, others][:, None] - theirs[query, others][None, :]
+        b = mine[query, others][:, None] - mine[query, others][None, :]
+        told = np.triu(np.abs(a) > _TIE, 1)
+        agree += int((np.sign(a) == np.sign(b))[told].sum())
+        total += int(told.sum())
+    return agree / total if total else 1.0
+
+
+def _cosines(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit = np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)
+    return np.asarray(unit @ unit.T)
+
+
+class RankingMetric:
+    """Ranking agreement over all evaluation samples."""
+
+    def __init__(self, contract: Contract) -> None:
+        self._index = embedding(contract) or 0
+        self._theirs: list[NDArray[np.float64]] = []
+        self._mine: list[NDArray[np.float64]] = []
+
+    def add(self, expected: Sequence[Array], got: Sequence[Array], label: str | None = None) -> None:
+        """One sample."""
+        del label
+        self._theirs.append(np.asarray(expected[self._index], np.float64).reshape(-1))
+        self._mine.append(np.nan_to_num(np.asarray(got[self._index], np.float64).reshape(-1)))
+
+    def result(self) -> dict[str, float]:
+        """``ranking_agreement``, from five samples on."""
+        if len(self._theirs) < MIN_SAMPLES:
+            return {}
+        return {"ranking_agreement": round(ranking_agreement(np.stack(self._theirs), np.stack(self._mine)), 4)}
+
+    def missed(self, budget: Budget) -> tuple[Shortfall, ...]:
+        """Less agreement than 1 minus ``max_drop``."""
+        reached = self.result().get("ranking_agreement")
+        if budget.max_drop is None or reached is None or reached >= 1 - budget.max_drop:
+            return ()
+        limit = 1 - budget.max_drop
+        text = f"ranking agreement with the float model {reached:.3f}, expected at least {limit:g}"
+        return (Shortfall(text=text, margin=reached - limit),)
+
+
+def embedding(contract: Contract) -> int | None:
+    """Index of the one output that is a single vector and no class vector; None where there is none."""
+    if len(contract.outputs) != 1:
+        return None
+    output = contract.outputs[0]
+    vector = len(output.shape) >= 1 and max(output.shape) == int(np.prod(output.shape)) >= MIN_WIDTH
+    return 0 if vector and not output.branches and output.dtype.startswith("float") else None
