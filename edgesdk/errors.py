@@ -116,6 +116,41 @@ class ConversionError(EdgeSdkError, ValueError):
     """A model cannot be converted."""
 
 
+class NodeProblem:
+    """One node of a model that the target format cannot express.
+
+    Attributes:
+        node: Its name, or the name of its first output.
+        op_type: Its operator.
+        reason: Why not.
+        fix: What to do about it; empty where nothing is known.
+    """
+
+    __slots__ = ("fix", "node", "op_type", "reason")
+
+    def __init__(self, node: str, op_type: str, reason: str, fix: str = "") -> None:
+        self.node, self.op_type, self.reason, self.fix = node, op_type, reason, fix
+
+    def __str__(self) -> str:
+        return f"{self.op_type} {self.node!r}: {self.reason}.{f' {self.fix}.' if self.fix else ''}"
+
+    def __repr__(self) -> str:
+        return f"NodeProblem({self})"
+
+
+class NotExpressibleError(ConversionError):
+    """A model has operators that TFLite cannot express; all of them at once, and nothing was written.
+
+    Attributes:
+        nodes: One entry for each.
+    """
+
+    def __init__(self, file: str, nodes: "tuple[NodeProblem, ...]") -> None:
+        self.nodes = nodes
+        count = "one node" if len(nodes) == 1 else f"{len(nodes)} nodes"
+        super().__init__("\n  ".join((f"{file}: TFLite cannot express {count}:", *(str(node) for node in nodes))))
+
+
 class ModelFormatError(ConversionError):
     """A file is no model of the format it claims, is truncated, or uses an unsupported version."""
 

@@ -1,0 +1,72 @@
+"""Passes over the TFLite operators: reshapes of reshapes, what nobody takes, float16 weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgesdk_converters.tflite.lower.ir import Operator, Tensor
+
+HALF_FROM = 32
+"""Elements; smaller constants gain less than the DEQUANTIZE's tensor costs."""
+_WEIGHTED = frozenset(
+    "CONV_2D DEPTHWISE_CONV_2D TRANSPOSE_CONV FULLY_CONNECTED BATCH_MATMUL ADD SUB MUL DIV PRELU GATHER".split()
+)
+
+
+def tidy(operators: Sequence[Operator], inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Operator]:
+    """Operators without detours."""
+    kept = _join_reshapes(list(operators), outputs)
+    return _drop_dead(kept, outputs)
+
+
+def _join_reshapes(operators: list[Operator], outputs: Sequence[Tensor]) -> list[Operator]:
+    """A RESHAPE of a RESHAPE takes the first one's input; one that changes nothing goes."""
+    made_by = {id(operator.outputs[0]): operator for operator in operators if operator.code == "RESHAPE"}
+    boundary = {id(tensor) for tensor in outputs}
+    instead: dict[int, Tensor] = {}
+    kept: list[Operator] = []
+    for operator in operators:
+        operator.inputs = [instead.get(id(t), t) if t is not None else None for t in operator.inputs]
+        if operator.code == "RESHAPE":
+            source = operator.inputs[0]
+            while source is not None and (maker := made_by.get(id(source))) is not None:
+                source = maker.inputs[0]
+            operator.inputs[0] = source
+            made = operator.outputs[0]
+            if source is not None and source.shape == made.shape and id(made) not in boundary:
+                instead[id(made)] = source
+                continue
+        kept.append(operator)
+    return kept
+
+
+def _drop_dead(operators: list[Operator], outputs: Sequence[Tensor]) -> list[Operator]:
+    wanted = {id(tensor) for tensor in outputs}
+    kept: list[Operator] = []
+    for operator in reversed(operators):
+        if any(id(tensor) in wanted for tensor in operator.outputs):
+            kept.append(operator)
+            wanted.update(id(tensor) for tensor in operator.inputs if tensor is not None)
+    return kept[::-1]
+
+
+def halve(operators: Sequence[Operator]) -> list[Operator]:
+    """Float weights as float16 with a DEQUANTIZE in front; those that float16 cannot hold stay."""
+    halved: dict[int, Tensor] = {}
+    casts: list[Operator] = []
+    for operator in operators:
+        if operator.code not in _WEIGHTED:
+            continue
+        for place, tensor in enumerate(operator.inputs):
+            if tensor is None or tensor.data is None or tensor.dtype != "float32" or tensor.size < HALF_FROM:
+                continue
+            if id(tensor) not in halved:
+                if np.abs(tensor.data).max() > np.finfo(np.float16).max:
+                    continue
+                small = Tensor(f"{tensor.name}_f16", tensor.shape, "float16", tensor.data.astype(np.float16))
+                halved[id(tensor)] = Tensor(tensor.name, tensor.shape, "float32")
+                casts.append(Operator("DEQUANTIZE", [small], [halved[id(tensor)]], {}, operator.node))
+            operator.inputs[place] = halved[id(tensor)]
+    return [*casts, *operators]

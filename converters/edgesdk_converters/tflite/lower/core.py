@@ -1,0 +1,44 @@
+"""The steps of the lowering, in order."""
+
+from __future__ import annotations
+
+import onnx
+
+from edgesdk.errors import NodeProblem
+from edgesdk_converters.tflite.lower import cleanup, fusion, importer, writer
+from edgesdk_converters.tflite.lower.lowering import Lowering
+from edgesdk_converters.tflite.lower.problems import raise_all
+
+
+def lower(model: onnx.ModelProto, *, name: str = "model", half: bool = False) -> bytes:
+    """A TFLite file that computes what the ONNX model computes.
+
+    Args:
+        model: Opset 13 or later, static input shapes; left as it is. Inputs and outputs keep names, shapes, types and order.
+        name: For messages and the file's description.
+        half: Keep float weights as float16 behind DEQUANTIZE: half the size, float32 arithmetic.
+
+    Raises:
+        NotExpressibleError: TFLite lacks what some nodes need; lists every one, and nothing was written.
+    """
+    lowering, problems = _lowered(model, name)
+    raise_all(name, problems)
+    operators = cleanup.tidy(lowering.operators, lowering.inputs, lowering.outputs)
+    if half:
+        operators = cleanup.halve(operators)
+    return writer.write(operators, lowering.inputs, lowering.outputs, description=name)
+
+
+def expressible(model: onnx.ModelProto, *, name: str = "model") -> tuple[NodeProblem, ...]:
+    """What TFLite cannot express of a model; empty where `lower` will succeed."""
+    return tuple(_lowered(model, name)[1])
+
+
+def _lowered(model: onnx.ModelProto, name: str) -> tuple[Lowering, list[NodeProblem]]:
+    graph, problems = importer.read(model, name=name)
+    fusion.fuse(graph)
+    lowering = Lowering(graph)
+    lowering.run()
+    known = {(problem.node, problem.op_type) for problem in problems}
+    problems += [problem for problem in lowering.problems if (problem.node, problem.op_type) not in known]
+    return lowering, problems

@@ -1,0 +1,203 @@
+"""Conv and ConvTranspose: CONV_2D, DEPTHWISE_CONV_2D, TRANSPOSE_CONV."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgesdk_converters.tflite.lower.ir import Array, Node, Tensor
+from edgesdk_converters.tflite.lower.layout import channels_last
+from edgesdk_converters.tflite.lower.lowering import Lowering
+from edgesdk_converters.tflite.lower.padding import pad_with, window_of
+from edgesdk_converters.tflite.lower.registry import Int8, lowers
+
+
+@lowers("Conv", fuses=True, int8=Int8("free"))
+def conv(ctx: Lowering, node: Node) -> None:
+    """1-D and 2-D convolution, grouped and depthwise."""
+    name, shape = node.inputs[0], ctx.shape(node.inputs[0])
+    rank, group = len(shape), int(node.attribute("group", 1))
+    if rank not in (3, 4):
+        ctx.refuse(f"it convolves over {rank - 2} axes; TFLite has one and two", "Cut the model before it")
+    weight_shape = ctx.shape(node.inputs[1])
+    window = window_of(ctx, node, shape[2:], weight_shape[2:])
+    layout = channels_last(rank)
+    data = ctx.tensor(name, layout)
+    if rank == 3:
+        window = window.two_dimensional()
+        data = ctx.reshaped(data, (data.shape[0], 1, *data.shape[1:]))
+    depthwise = group == shape[1] and group > 1
+    weights = _weights(ctx, node.inputs[1], rank, depthwise=depthwise)
+    bias = _bias(ctx, node, weight_shape[0])
+    padding = window.name
+    if padding is None:
+        data = pad_with(ctx, data, window.pads)
+        padding = "VALID"
+    out_shape = ctx.shape(node.outputs[0])
+    whole = (out_shape[0], 1, out_shape[2], out_shape[1]) if rank == 3 else None
+    options = {
+        "padding": padding,
+        "strideH": window.strides[0],
+        "strideW": window.strides[1],
+        "dilationHFactor": window.dilations[0],
+        "dilationWFactor": window.dilations[1],
+        "fusedActivationFunction": node.activation,
+    }
+    code = "CONV_2D"
+    if depthwise:
+        code, options["depthMultiplier"] = "DEPTHWISE_CONV_2D", weight_shape[0] // group
+    if whole is None:
+        ctx.emit(code, [data, weights, bias], [ctx.out(node.outputs[0], layout)], **options)
+        return
+    quantization = ctx.info(node.outputs[0]).quantization
+    flat = ctx.op(code, [data, weights, bias], whole, ctx.dtype(node.outputs[0]), quantization, **options)
+    made = ctx.out(node.outputs[0], layout)
+    ctx.emit("RESHAPE", [flat, ctx.ints(made.shape)], [made], newShape=list(made.shape))
+
+
+def _weights(ctx: Lowering, name: str, rank: int, *, depthwise: bool) -> Tensor:
+    """OIHW -> OHWI, and 1HW(O) for depthwise; a 1-D kernel gets height 1."""
+    value = ctx.tensor(name)
+    if rank == 3:
+        value = _with_height(ctx, value)
+    order = (1, 2, 3, 0) if depthwise else (0, 2, 3, 1)
+    return ctx.move(value, order)
+
+
+def _with_height(ctx: Lowering, weights: Tensor) -> Tensor:
+    shape = (*weights.shape[:2], 1, weights.shape[2])
+    return ctx.reshaped(weights, shape)
+
+
+def _bias(ctx: Lowering, node: Node, channels: int) -> Tensor:
+    if node.input(2):
+        return ctx.tensor(node.input(2))
+    return ctx.zeros((channels,), like=node)
+
+
+@lowers("ConvTranspose", int8=Int8("free"))
+def conv_transpose(ctx: Lowering, node: Node) -> None:
+    """1-D and 2-D transposed convolution; groups are split."""
+    name, shape = node.inputs[0], ctx.shape(node.inputs[0])
+    rank, group = len(shape), int(node.attribute("group", 1))
+    if rank not in (3, 4):
+        ctx.refuse(f"it convolves over {rank - 2} axes; TFLite has one and two", "Cut the model before it")
+    spatial = rank - 2
+    kernel = ctx.shape(node.inputs[1])[2:]
+    strides = list(node.attribute("strides") or [1] * spatial)
+    dilations = list(node.attribute("dilations") or [1] * spatial)
+    weight = ctx.constant(node.inputs[1])
+    if max(dilations) > 1:
+        if weight is None:
+            ctx.refuse("its kernel is dilated and computed", "Export it without dilation")
+        weight = _dilated(weight, dilations)
+        kernel = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
+    out = ctx.shape(node.outputs[0])
+    begin, extra = _cropping(node, shape[2:], out[2:], kernel, strides)
+    full = [(size - 1) * stride + k for size, stride, k in zip(shape[2:], strides, kernel, strict=True)]
+    layout = channels_last(rank)
+    data = ctx.tensor(name, layout)
+    if rank == 3:
+        data = ctx.reshaped(data, (data.shape[0], 1, *data.shape[1:]))
+        kernel, strides, full = (1, *kernel), [1, *strides], [1, *full]
+        begin, extra = [0, *begin], [0, *extra]
+    target = [1, out[2]] if rank == 3 else list(out[2:])
+    same = all(_same(t, s, k, b) for t, s, k, b in zip(target, strides, kernel, begin, strict=True))
+    same = same and list(data.shape[1:3]) == [-(-t // s) for t, s in zip(target, strides, strict=True)]
+    valid = not any(begin) and full == target
+    inner = target if same or valid else full
+    # A negative crop at the end is output padding: zeros (plus bias) beyond what the kernel reaches.
+    parts = []
+    for index in range(group):
+        parts.append(
+            _one_group(ctx, node, data, weight, index, group, (out[1] // group, *kernel), inner, strides, same=same)
+        )
+    whole = parts[0] if group == 1 else ctx.op(
+        "CONCATENATION", parts, (*parts[0].shape[:3], out[1]), axis=3, fusedActivationFunction="NONE"
+    )  # fmt: skip
+    if inner != target:
+        whole = _crop(ctx, whole, begin, target, full)
+    if node.input(2):
+        whole = ctx.op("ADD", [whole, ctx.tensor(node.input(2))], whole.shape, fusedActivationFunction="NONE")
+    made = ctx.out(node.outputs[0], layout)
+    if not ctx.rename(whole, made):
+        ctx.emit("RESHAPE", [whole, ctx.ints(made.shape)], [made], newShape=list(made.shape))
+
+
+def _one_group(
+    ctx: Lowering, node: Node, data: Tensor, weight: Array | None, index: int, group: int,
+    shape: Sequence[int], inner: Sequence[int], strides: Sequence[int], *, same: bool,
+) -> Tensor:  # fmt: skip
+    channels = data.shape[3] // group
+    if weight is None:
+        if group > 1:
+            ctx.refuse("its kernel is computed and grouped", "Export it with constant weights")
+        tensor = ctx.tensor(node.inputs[1])
+        weights = ctx.move(_with_height(ctx, tensor) if len(tensor.shape) == 3 else tensor, (1, 2, 3, 0))
+    elif ctx.info(node.inputs[1]).quantization is not None and group == 1:
+        tensor = ctx.tensor(node.inputs[1])
+        weights = ctx.move(_with_height(ctx, tensor) if len(tensor.shape) == 3 else tensor, (1, 2, 3, 0))
+    else:
+        part = weight[index * channels : (index + 1) * channels]
+        part = part.reshape(channels, *shape)
+        weights = ctx.const(np.ascontiguousarray(part.transpose(1, 2, 3, 0)), node.inputs[1])
+    if group > 1:
+        begin = [0, 0, 0, index * channels]
+        size = [*data.shape[:3], channels]
+        data = ctx.op("SLICE", [data, ctx.ints(begin), ctx.ints(size)], size)
+    made = (data.shape[0], inner[0], inner[1], shape[0])
+    return ctx.op(
+        "TRANSPOSE_CONV",
+        [ctx.ints(made), weights, data],
+        made,
+        ctx.dtype(node.outputs[0]),
+        ctx.info(node.outputs[0]).quantization,
+        padding="SAME" if same else "VALID",
+        strideH=strides[0],
+        strideW=strides[1],
+    )
+
+
+def _crop(ctx: Lowering, whole: Tensor, begin: Sequence[int], target: Sequence[int], full: Sequence[int]) -> Tensor:
+    missing = [max(b + t - f, 0) for b, t, f in zip(begin, target, full, strict=True)]
+    if any(missing):
+        whole = pad_with(ctx, whole, ((0, missing[0]), (0, missing[1])))
+    size = [whole.shape[0], *target, whole.shape[3]]
+    if list(whole.shape) == size:
+        return whole
+    return ctx.op("SLICE", [whole, ctx.ints([0, *begin, 0]), ctx.ints(size)], size, whole.dtype, whole.quantization)
+
+
+def _dilated(weight: Array, dilations: Sequence[int]) -> Array:
+    sizes = [(k - 1) * d + 1 for k, d in zip(weight.shape[2:], dilations, strict=True)]
+    wide = np.zeros((*weight.shape[:2], *sizes), weight.dtype)
+    wide[(slice(None), slice(None), *(slice(None, None, d) for d in dilations))] = weight
+    return wide
+
+
+def _cropping(
+    node: Node, size: Sequence[int], out: Sequence[int], kernel: Sequence[int], strides: Sequence[int]
+) -> tuple[list[int], list[int]]:
+    """What is cut at the beginning and at the end (negative: added) of the full result."""
+    auto = node.attribute("auto_pad", "NOTSET")
+    pads = node.attribute("pads") or [0] * (2 * len(size))
+    extra = node.attribute("output_padding") or [0] * len(size)
+    begin, end = list(pads[: len(size)]), list(pads[len(size) :])
+    for axis, length in enumerate(size):
+        full = (length - 1) * strides[axis] + kernel[axis]
+        total = full + extra[axis] - out[axis]
+        if auto == "SAME_UPPER" or (auto == "NOTSET" and node.attribute("output_shape")):
+            begin[axis] = total // 2
+        elif auto == "SAME_LOWER":
+            begin[axis] = total - total // 2
+        elif auto == "VALID":
+            begin[axis] = 0
+        end[axis] = full - out[axis] - begin[axis]
+    return begin, end
+
+
+def _same(target: int, stride: int, kernel: int, begin: int) -> bool:
+    """Whether TFLite's SAME cuts the same amount at the beginning."""
+    size = -(-target // stride)
+    return begin == max((size - 1) * stride + kernel - target, 0) // 2

@@ -1,0 +1,204 @@
+"""Reads an ONNX model into the lowering's graph: static shapes, everything that depends on constants only computed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from edgesdk.errors import NodeProblem
+from edgesdk_converters.tflite.lower.folding import fold
+from edgesdk_converters.tflite.lower.ir import Array, Graph, Info, Node
+
+MAX_BYTES = (1 << 31) - 1
+"""A flatbuffer's offsets are signed 32-bit numbers."""
+_LARGE = 1024
+"""Elements; larger constants are never a shape, and shape inference is faster without them."""
+_CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+_DTYPES = frozenset(
+    {"float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool", "int4", "uint4", "uint32", "uint16"}
+)
+
+
+def read(model: onnx.ModelProto, *, name: str) -> tuple[Graph, list[NodeProblem]]:
+    """The graph, and what of it TFLite has no word for at all (control flow, custom domains, dynamic shapes, size).
+
+    A node with such a problem stays in the graph only where its outputs have shapes.
+    """
+    problems: list[NodeProblem] = []
+    weights = sum(_bytes(tensor) for tensor in model.graph.initializer)
+    if weights > MAX_BYTES:
+        reason = f"the weights take {weights:,} bytes, a TFLite file holds less than {MAX_BYTES:,}"
+        return _empty(name), [NodeProblem(name, "model", reason, "Quantize the weights or split the model")]
+    for node in model.graph.node:
+        if node.op_type in _CONTROL_FLOW or any(a.type in (a.GRAPH, a.GRAPHS) for a in node.attribute):
+            fix = "Export the model without it (trace instead of script), or take a variant without branches"
+            problems.append(NodeProblem(_label(node), node.op_type, "control flow runs sub-graphs", fix))
+    problems += _input_problems(model)
+    if problems:
+        return _empty(name), problems
+    shapes = _infer(model)
+    graph = Graph(
+        name=name,
+        nodes=[_node(node) for node in model.graph.node],
+        infos={},
+        inputs=[],
+        outputs=[value.name for value in model.graph.output],
+        opset=next((int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx")), 0),
+    )
+    for tensor in model.graph.initializer:
+        graph.infos[tensor.name] = _constant_info(tensor.name, numpy_helper.to_array(tensor), tensor.data_type)
+    graph.inputs = [value.name for value in model.graph.input if value.name not in graph.infos]
+    _name_nodes(graph)
+    fold(graph, shapes)
+    for tensor_name, (dtype, shape) in shapes.items():
+        if tensor_name not in graph.infos and shape is not None:
+            graph.infos[tensor_name] = Info(tensor_name, shape, dtype)
+    problems += _node_problems(graph, shapes)
+    return graph, problems
+
+
+def _infer(model: onnx.ModelProto) -> dict[str, tuple[str, tuple[int, ...] | None]]:
+    """Element type and shape (None where dynamic) of every tensor."""
+    light = onnx.ModelProto()
+    light.CopyFrom(_without_weights(model))
+    found: dict[str, tuple[str, tuple[int, ...] | None]] = {}
+    try:
+        light = onnx.shape_inference.infer_shapes(light, data_prop=True)
+    except (RuntimeError, ValueError):  # what is not inferred is reported node by node
+        return found
+    for value in (*light.graph.input, *light.graph.value_info, *light.graph.output):
+        kind = value.type.tensor_type
+        static = kind.HasField("shape") and all(d.HasField("dim_value") for d in kind.shape.dim)
+        shape = tuple(int(d.dim_value) for d in kind.shape.dim) if static else None
+        if kind.elem_type:
+            found[value.name] = (type_name(kind.elem_type), shape)
+    return found
+
+
+def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    light = onnx.ModelProto()
+    light.ir_version = model.ir_version
+    light.opset_import.extend(model.opset_import)
+    light.functions.extend(model.functions)
+    light.graph.name = model.graph.name or "graph"
+    light.graph.node.extend(model.graph.node)
+    light.graph.input.extend(model.graph.input)
+    light.graph.output.extend(model.graph.output)
+    named = {value.name for value in model.graph.input}
+    for tensor in model.graph.initializer:
+        if int(np.prod(tensor.dims, dtype=np.int64)) <= _LARGE:
+            light.graph.initializer.append(tensor)
+        elif tensor.name not in named:
+            light.graph.input.append(
+                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            )
+    return light
+
+
+def type_name(elem_type: int) -> str:
+    """``1`` -> ``float32``."""
+    if elem_type == onnx.TensorProto.STRING:
+        return "string"
+    return str(onnx.TensorProto.DataType.Name(elem_type)).lower() if elem_type in _SMALL else _numpy_name(elem_type)
+
+
+_SMALL = frozenset({onnx.TensorProto.INT4, onnx.TensorProto.UINT4, onnx.TensorProto.BFLOAT16})
+
+
+def _numpy_name(elem_type: int) -> str:
+    return str(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(elem_type)).name)
+
+
+def _constant_info(name: str, data: Array, elem_type: int) -> Info:
+    array = np.asarray(data)
+    if elem_type in (onnx.TensorProto.INT4, onnx.TensorProto.UINT4):
+        array = array.astype(np.int8 if elem_type == onnx.TensorProto.INT4 else np.uint8)
+    return Info(name, tuple(array.shape), type_name(elem_type), array)
+
+
+def _node(node: Any) -> Node:
+    return Node(
+        op_type=node.op_type,
+        name=node.name,
+        inputs=list(node.input),
+        outputs=list(node.output),
+        attributes={a.name: _attribute(a) for a in node.attribute},
+        domain="" if node.domain == "ai.onnx" else node.domain,
+    )
+
+
+def _attribute(attribute: Any) -> Any:
+    value = onnx.helper.get_attribute_value(attribute)
+    if attribute.type == attribute.TENSOR:
+        return np.asarray(numpy_helper.to_array(value))
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if attribute.type in (attribute.INTS, attribute.FLOATS):
+        return list(value)
+    if attribute.type == attribute.STRINGS:
+        return [item.decode("utf-8", "replace") for item in value]
+    return value
+
+
+def _name_nodes(graph: Graph) -> None:
+    for node in graph.nodes:
+        node.name = node.name or next((name for name in node.outputs if name), node.op_type)
+
+
+def _label(node: Any) -> str:
+    return str(node.name or next((name for name in node.output if name), node.op_type))
+
+
+def _bytes(tensor: Any) -> int:
+    size = int(np.prod(tensor.dims, dtype=np.int64))
+    return len(tensor.raw_data) or size * 4
+
+
+def _empty(name: str) -> Graph:
+    return Graph(name, [], {}, [], [], 0)
+
+
+def _input_problems(model: onnx.ModelProto) -> list[NodeProblem]:
+    problems = []
+    constants = {tensor.name for tensor in model.graph.initializer}
+    for value in model.graph.input:
+        kind = value.type.tensor_type
+        if value.name in constants:
+            continue
+        if not kind.elem_type:
+            problems.append(NodeProblem(value.name, "input", "is no tensor", "Take the sequence or map apart"))
+            continue
+        sizes = [d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in kind.shape.dim]
+        if not kind.HasField("shape") or not all(isinstance(size, int) and size > 0 for size in sizes):
+            reason = f"its shape {[str(size) for size in sizes]} is dynamic; TFLite plans memory for static shapes"
+            problems.append(
+                NodeProblem(value.name, "input", reason, "Pin its shape in the spec (inputs: ... shape: [...])")
+            )
+    return problems
+
+
+def _node_problems(graph: Graph, shapes: dict[str, tuple[str, tuple[int, ...] | None]]) -> list[NodeProblem]:
+    problems = []
+    for node in graph.nodes:
+        for name in (*node.inputs, *node.outputs):
+            if name and name in graph.infos and graph.infos[name].dtype not in _DTYPES:
+                reason = f"tensor {name!r} is {graph.infos[name].dtype}, for which TFLite has no kernels"
+                problems.append(NodeProblem(node.name, node.op_type, reason, "Export the model in float32"))
+                break
+        else:
+            missing = [name for name in node.outputs if name and name not in graph.infos]
+            if missing and all(not name or name in graph.infos for name in node.inputs):
+                known = shapes.get(missing[0])
+                what = "its output's size depends on values" if known else "the shape of its output is not known"
+                if node.domain:
+                    what = f"domain {node.domain!r} is not part of ONNX"
+                fix = (
+                    "Replace it, or cut the model before it"
+                    if node.domain
+                    else "Pin shapes, or cut the model before it"
+                )
+                problems.append(NodeProblem(node.name, node.op_type, what, fix))
+    return problems

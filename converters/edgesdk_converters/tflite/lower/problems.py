@@ -1,0 +1,21 @@
+"""What cannot be expressed in TFLite, collected so that all of it is reported at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgesdk.errors import NodeProblem, NotExpressibleError
+
+
+class Refusal(Exception):  # noqa: N818 - caught by the lowering and never seen outside
+    """A node cannot be expressed; raised by families through `Lowering.refuse`."""
+
+    def __init__(self, reason: str, fix: str = "") -> None:
+        super().__init__(reason)
+        self.reason, self.fix = reason, fix
+
+
+def raise_all(file: str, problems: Sequence[NodeProblem]) -> None:
+    """Raise one error that lists every problem; nothing where there is none."""
+    if problems:
+        raise NotExpressibleError(file, tuple(problems))
