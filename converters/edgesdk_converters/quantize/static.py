@@ -13,6 +13,7 @@ from edgesdk.errors import CalibrationError, ConversionError
 from edgesdk_converters.quantize import equalize, qdq
 from edgesdk_converters.quantize.half import halve
 from edgesdk_converters.quantize.ranges import Method, Observer
+from edgesdk_converters.quantize.recipe import Plan
 from edgesdk_converters.runner import WORKERS, OnnxRunner
 
 Array = NDArray[Any]
@@ -83,10 +84,23 @@ class Quantizer:
         """
         base = self._base(balance)
         if balance not in self._observers:
-            self._observers[balance] = Observer(base, self._calibration, qdq.activations(base))
+            self._observers[balance] = Observer(
+                base, self._calibration, qdq.activations(base, dict.fromkeys(self.candidates, "w8a8"))
+            )
         observer = self._observers[balance]
         ranges = observer.ranges(method)
-        quantized = qdq.insert(base, ranges, exclude=exclude, reduce_range=self._reduce_range, means=observer.means)
+        plan = Plan(
+            recipe="w8a8",
+            model_sha256="",
+            schemes={name: "float" if name in exclude else "w8a8" for name in self.candidates},
+            calibrator=method,
+            equalize=balance,
+            bias_correction=True,
+            rounding="nearest",
+            per_channel=True,
+            block_size=32,
+        )
+        quantized = qdq.insert(base, plan, ranges, reduce_range=self._reduce_range, means=observer.means)
         return halve(quantized) if half else quantized
 
     def weight_bytes(self) -> dict[str, int]:

@@ -16,6 +16,7 @@ from edgesdk_converters.quantize import Quantizer, halve, int8
 from edgesdk_converters.quantize.equalize import equalize
 from edgesdk_converters.quantize.qdq import candidates, insert
 from edgesdk_converters.quantize.ranges import Range
+from edgesdk_converters.quantize.recipe import Plan, Scheme
 from edgesdk_converters.quantize.search import last_of_heads
 from edgesdk_converters.quantize.static import channel_maxima
 from edgesdk_converters.runner import OnnxRunner
@@ -26,6 +27,20 @@ Feeds = list[list[NDArray[np.float32]]]
 def worst(a: onnx.ModelProto, b: onnx.ModelProto, feeds: Feeds) -> float:
     one, other = OnnxRunner(a), OnnxRunner(b)
     return min(snr_db(one.run(feed)[0], other.run(feed)[0]) for feed in feeds)
+
+
+def plan(schemes: dict[str, Scheme]) -> Plan:
+    return Plan(
+        recipe="test",
+        model_sha256="",
+        schemes=schemes,
+        calibrator="minmax",
+        equalize=False,
+        bias_correction=True,
+        rounding="nearest",
+        per_channel=True,
+        block_size=32,
+    )
 
 
 def weights(model: onnx.ModelProto, name: str) -> NDArray[Any]:
@@ -123,7 +138,7 @@ def test_insert__matches_the_formula(parse: Callable[[str], onnx.ModelProto]) ->
         g (float[1, 2] x) => (float[1, 2] y) <float[2, 2] w = {1.0, 0.5, -0.25, 2.0}> { y = MatMul (x, w) }"""
     )
     model.graph.node[0].name = "mm"
-    quantized = insert(model, {"x": Range(-1.0, 1.0), "y": Range(-3.0, 3.0)})
+    quantized = insert(model, plan({"mm": "w8a8"}), {"x": Range(-1.0, 1.0), "y": Range(-3.0, 3.0)})
     x = np.asarray([[0.5, -0.25]], np.float32)
     scale_x, scale_y = 2 / 255, 6 / 255
     zero_x, zero_y = round(1 / scale_x), round(3 / scale_y)
