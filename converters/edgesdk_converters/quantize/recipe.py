@@ -24,6 +24,15 @@ class _Data(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Base of the files' parts: an unknown key is an error."""
 
 
+class Gain(_Data, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a recipe is good for on a CPU; a format without an entry does not express it."""
+
+    onnx: Literal["speed", "size", "slow"] | None = None
+    """In ONNX Runtime. speed: smaller and faster than float; size: smaller, as fast; slow: smaller, slower."""
+    tflite: Literal["speed", "size", "slow"] | None = None
+    """In LiteRT."""
+
+
 class Rule(_Data, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Pins a choice. Either ``nodes`` or ``op`` says for what; a rule that meets no node is an error."""
 
@@ -41,6 +50,10 @@ class Recipe(_Data, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str
     about: str = ""
     """One sentence: when it makes sense."""
+    gain: Gain = Gain(onnx="speed", tflite="speed")
+    """Decides for which boards it is tried."""
+    computes: Literal["fp32", "fp16", "int16", "int8"] = "int8"
+    """What the arithmetic is in: an accelerator that cannot compute in it does not take the recipe."""
     scheme: Scheme | Literal["auto", "float16"] = "w8a8"
     """Of every node that no rule pins; ``auto`` searches for it, ``float16`` only stores the weights as such."""
     rules: tuple[Rule, ...] = ()

@@ -1,0 +1,236 @@
+"""Second moments of what layers read, summed over calibration samples and positions: all that rounding weights needs.
+
+Their size depends on the layer only, never on the number of samples. The values are put on a grid of powers of two first, so
+that every product and sum is an integer below 2**53: floating-point addition is then exact, and the order in which threads
+add cannot change a bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from edgesdk_converters.graph.view import GraphView, attribute, captured
+from edgesdk_converters.quantize.units import weight_axis
+from edgesdk_converters.quantize.weights import Matrix
+from edgesdk_converters.runner import WORKERS, OnnxRunner
+
+Array = NDArray[Any]
+
+WIDEST = 2304
+"""Products per output (K) beyond which a layer's moments are not collected: 256 channels of 3x3; 85 MB."""
+_GRID_BITS = 12
+"""Steps from zero to the largest value: products have 24 bits, so 2**29 of them add up exactly."""
+_MOST_POSITIONS = 1024
+"""Positions per inference that enter the moments of a convolution; neighbours say nearly the same."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moments:
+    """Of one layer's input x in the float model and x' in the partly quantized one."""
+
+    second: Matrix
+    """(G, K, K): mean of x' x'^T."""
+    cross: Matrix
+    """(G, K, K): mean of x x'^T."""
+    mean: Matrix
+    """(G, K) of x."""
+    mean_quantized: Matrix
+    """(G, K) of x'."""
+
+    def centred(self) -> Moments:
+        """Without the means: for layers whose bias takes up what the mean output loses."""
+        return Moments(
+            second=self.second - self.mean_quantized[:, :, None] * self.mean_quantized[:, None, :],
+            cross=self.cross - self.mean[:, :, None] * self.mean_quantized[:, None, :],
+            mean=self.mean,
+            mean_quantized=self.mean_quantized,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """How a node's products are arranged."""
+
+    node: Any
+    groups: int
+    width: int
+    """K, products per output."""
+    kernel: tuple[int, ...] = ()
+    """Spatial; empty for matrix products."""
+
+    def rows(self, value: Array) -> Array:
+        """What the outputs multiply their weights with: (G, positions, K), in the order of the weights."""
+        if not self.kernel:
+            return value.reshape(1, -1, self.width)
+        padded = np.pad(value, [(0, 0), (0, 0), *_pads(self.node, value.shape[2:], self.kernel)])
+        dilations = attribute(self.node, "dilations", [1] * len(self.kernel))
+        strides = attribute(self.node, "strides", [1] * len(self.kernel))
+        reach = tuple((k - 1) * d + 1 for k, d in zip(self.kernel, dilations, strict=True))
+        spatial = tuple(range(2, value.ndim))
+        windows = sliding_window_view(padded, reach, axis=spatial)
+        step = tuple(slice(None, None, s) for s in strides)
+        inner = tuple(slice(None, None, d) for d in dilations)
+        windows = windows[(slice(None), slice(None), *step, *inner)]
+        # (batch, channels, positions ..., kernel ...) -> (positions, channels, kernel)
+        count = len(self.kernel)
+        windows = np.moveaxis(windows, 1, count + 1)
+        positions = int(np.prod(windows.shape[: count + 1]))
+        every = max(1, positions // _MOST_POSITIONS) | 1  # an odd step walks through all columns
+        at = np.unravel_index(np.arange(0, positions, every), windows.shape[: count + 1])
+        chosen = windows[at]
+        return np.moveaxis(chosen.reshape(len(chosen), self.groups, self.width), 1, 0)
+
+
+def layer_of(view: GraphView, node: Any) -> Layer | None:
+    """The arrangement of a node's products; None where moments are of no help or would be too large."""
+    weight = view.constants.get(node.input[1]) if len(node.input) > 1 else None
+    if weight is None:
+        return None
+    dims = tuple(weight.dims)
+    if node.op_type == "Conv":
+        groups = int(attribute(node, "group", 1))
+        layer = Layer(node=node, groups=groups, width=math.prod(dims[1:]), kernel=dims[2:])
+    elif node.op_type in ("Gemm", "MatMul") and len(dims) == 2:
+        layer = Layer(node=node, groups=1, width=dims[1 - weight_axis(node)])
+    else:
+        return None
+    return layer if 0 < layer.width <= WIDEST else None
+
+
+def collect(
+    layers: Mapping[str, Layer],
+    reference: onnx.ModelProto,
+    quantized: onnx.ModelProto | None,
+    feeds: Sequence[Sequence[Array]],
+    largest: Mapping[str, float],
+) -> dict[str, Moments]:
+    """Run both models over the samples once.
+
+    Args:
+        layers: By name of node.
+        reference: Float model.
+        quantized: The same nodes behind quantized ones; None where nothing before them is.
+        feeds: Samples, one after the other.
+        largest: Magnitude that each node's input is clipped to.
+    """
+    sums = {name: _Sums(layer, largest[name]) for name, layer in layers.items()}
+    plain = _Watch(reference, list(layers))
+    other = _Watch(quantized, list(layers)) if quantized is not None else None
+    for feed in feeds:
+        values = plain(feed)
+        others = other(feed) if other is not None else values
+        for total, value, changed in zip(sums.values(), values, others, strict=True):
+            total.add(value, changed if other is not None else None)
+    return {name: total.result() for name, total in sums.items()}
+
+
+class _Sums:
+    def __init__(self, layer: Layer, largest: float) -> None:
+        self._layer = layer
+        self._step = 2.0 ** (math.ceil(math.log2(largest)) - _GRID_BITS) if largest > 0 else 1.0
+        groups, width = layer.groups, layer.width
+        self._second, self._cross = np.zeros((groups, width, width)), np.zeros((groups, width, width))
+        self._mean, self._mean_quantized = np.zeros((groups, width)), np.zeros((groups, width))
+        self._count = 0
+        self._two = False
+
+    def add(self, value: Array, quantized: Array | None) -> None:
+        rows = self._on_grid(value)
+        self._count += rows.shape[1]
+        self._mean += rows.sum(axis=1)
+        if quantized is None:
+            self._second += rows.transpose(0, 2, 1) @ rows
+            return
+        self._two = True
+        others = self._on_grid(quantized)
+        self._mean_quantized += others.sum(axis=1)
+        self._second += others.transpose(0, 2, 1) @ others
+        self._cross += rows.transpose(0, 2, 1) @ others
+
+    def _on_grid(self, value: Array) -> Matrix:
+        most = 1 << _GRID_BITS
+        return np.clip(np.rint(self._layer.rows(value).astype(np.float64) / self._step), -most, most)
+
+    def result(self) -> Moments:
+        count = max(self._count, 1)
+        second, mean = self._second * (self._step**2 / count), self._mean * (self._step / count)
+        if not self._two:
+            return Moments(second=second, cross=second, mean=mean, mean_quantized=mean)
+        return Moments(
+            second=second,
+            cross=self._cross * (self._step**2 / count),
+            mean=mean,
+            mean_quantized=self._mean_quantized * (self._step / count),
+        )
+
+
+class _Watch:
+    """Runs what the inputs of the nodes ``names`` need, and nothing behind them."""
+
+    def __init__(self, model: onnx.ModelProto, names: Sequence[str]) -> None:
+        nodes = {node.name: node for node in model.graph.node}
+        self._wanted = [nodes[name].input[0] for name in names]
+        self._inputs = list(GraphView(model).inputs)
+        computed = [name for name in dict.fromkeys(self._wanted) if name not in self._inputs]
+        # A graph without outputs does not load: the first layer reads the model's input itself.
+        self._runner = OnnxRunner(upstream(model, computed), wanted=computed, threads=WORKERS) if computed else None
+        self._computed = computed
+
+    def __call__(self, feed: Sequence[Array]) -> list[Array]:
+        values = dict(zip(self._inputs, feed, strict=True))
+        if self._runner is not None:
+            values.update(zip(self._computed, self._runner.run_wanted(feed), strict=True))
+        return [values[name] for name in self._wanted]
+
+
+def upstream(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
+    """The part of a model that makes ``tensors``, which become its outputs."""
+    view = GraphView(model)
+    needed: set[str] = set()
+    queue = list(tensors)
+    while queue:
+        name = queue.pop()
+        if name in needed:
+            continue
+        needed.add(name)
+        node = view.producer.get(name)
+        if node is not None:
+            queue += [one for one in (*node.input, *captured(node)) if one]
+    part = onnx.ModelProto()
+    part.CopyFrom(model)
+    del part.graph.node[:], part.graph.output[:], part.graph.initializer[:]
+    part.graph.node.extend(node for node in model.graph.node if any(name in needed for name in node.output))
+    part.graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name in needed)
+    part.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+        for name in dict.fromkeys(tensors)
+        if name not in view.inputs
+    )
+    return part
+
+
+def _pads(node: Any, size: Sequence[int], kernel: Sequence[int]) -> list[tuple[int, int]]:
+    """Zeros before and after along each spatial axis."""
+    mode = attribute(node, "auto_pad", b"NOTSET")
+    count = len(kernel)
+    if mode in (b"NOTSET", b""):
+        pads = attribute(node, "pads", [0] * (2 * count))
+        return [(pads[i], pads[i + count]) for i in range(count)]
+    if mode == b"VALID":
+        return [(0, 0)] * count
+    strides = attribute(node, "strides", [1] * count)
+    dilations = attribute(node, "dilations", [1] * count)
+    result = []
+    for length, k, s, d in zip(size, kernel, strides, dilations, strict=True):
+        total = max((-(-length // s) - 1) * s + (k - 1) * d + 1 - length, 0)
+        small = total // 2
+        result.append((small, total - small) if mode == b"SAME_UPPER" else (total - small, small))
+    return result
