@@ -4,14 +4,12 @@ from edgesdk_converters.guard.metrics.api import Metric, Shortfall
 from edgesdk_converters.guard.metrics.boxes import BoxesMetric, f1, match
 from edgesdk_converters.guard.metrics.choose import metric_for
 from edgesdk_converters.guard.metrics.classes import AccuracyMetric
-from edgesdk_converters.guard.metrics.labels import Labels, read_labels
 from edgesdk_converters.guard.metrics.ranking import RankingMetric
 from edgesdk_converters.guard.metrics.text import TextMetric, edit_distance
 
 __all__ = [
     "AccuracyMetric",
     "BoxesMetric",
-    "Labels",
     "Metric",
     "RankingMetric",
     "Shortfall",
@@ -20,5 +18,4 @@ __all__ = [
     "f1",
     "match",
     "metric_for",
-    "read_labels",
 ]

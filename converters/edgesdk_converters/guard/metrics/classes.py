@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from typing import Any
 
 from numpy.typing import NDArray
 
 from edgesdk.bundle.manifest import Branch, Contract
+from edgesdk.errors import CalibrationError
 from edgesdk_converters.guard.budget import Budget
 from edgesdk_converters.guard.fidelity import branches_of, cut
 from edgesdk_converters.guard.metrics.api import Shortfall
@@ -23,13 +25,18 @@ class AccuracyMetric:
         vector = class_vector(contract)
         assert vector is not None, "metric_for chooses this metric only where there is a class vector"
         self._output, self._branch = vector
+        self._classes = contract.outputs[self._output].shape[self._branch.class_axis or 0]
         self._count = self._mine = self._theirs = 0
 
     def add(self, expected: Sequence[Array], got: Sequence[Array], label: str | None = None) -> None:
-        """One sample; without a label it does not count."""
+        """One sample; without a label it does not count.
+
+        Raises:
+            CalibrationError: The label is none of the model's, nor the number of a class.
+        """
         if label is None:
             return
-        truth = self._labels.index(label) if label in self._labels else int(label)
+        truth = self._truth(label)
         self._count += 1
         self._theirs += self._class(expected) == truth
         self._mine += self._class(got) == truth
@@ -54,6 +61,20 @@ class AccuracyMetric:
             f"({self._count} labelled samples)"
         )
         return (Shortfall(text=text, margin=budget.max_drop - lost / self._count),)
+
+    def _truth(self, label: str) -> int:
+        if label in self._labels:
+            return self._labels.index(label)
+        if label.isdecimal() and int(label) < self._classes:
+            return int(label)
+        if self._labels:
+            close = difflib.get_close_matches(label, self._labels, n=1)
+            fix = f"Did you mean {close[0]!r}?" if close else f"It has: {', '.join(self._labels[:12])}"
+            raise CalibrationError(f"label {label!r} of the evaluation samples is none of the model's. {fix}")
+        raise CalibrationError(
+            f"label {label!r} of the evaluation samples is no class number 0 to {self._classes - 1}, and the model has no labels. "
+            "Name them in the spec, in the order of the classes: labels: [...]"
+        )
 
     def _class(self, outputs: Sequence[Array]) -> int:
         return int(cut(outputs[self._output], self._branch).reshape(-1).argmax())
