@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from edgesdk.bundle.manifest import Contract, Licence, Measurement, Provenance
+from edgesdk.bundle.manifest import Contract, FileEntry, Licence, Measurement, Provenance
+from edgesdk_converters.quantize.recipe import Plan
 
 SCHEMA = "edgesdk.report/1"
 
@@ -26,6 +27,9 @@ class Trial(_Data, frozen=True, kw_only=True):
     float_nodes: tuple[str, ...] = ()
     chosen: bool = False
     """Whether it is in the bundle."""
+    inputs: tuple[str, ...] = ()
+    """Its own tensor names, where they are known, in the order of the contract's."""
+    outputs: tuple[str, ...] = ()
 
 
 class NodeCost(_Data, frozen=True, kw_only=True):
@@ -110,7 +114,7 @@ class Record(_Data, frozen=True, kw_only=True):
     licence: Licence
     assumptions: tuple[str, ...] = ()
     limits: dict[str, float] = msgspec.field(default_factory=dict)
-    """The guard's, by name with unit: snr_db, top1_agreement, time_ratio ..."""
+    """The guard's: ``snr_db``, ``agreement``, ``drop`` (both 0..1), ``speedup``, ``size_bytes``; also ``time_ratio``."""
     trials: tuple[Trial, ...] = ()
     failures: tuple[str, ...] = ()
     sensitivity: tuple[NodeCost, ...] = ()
@@ -123,3 +127,11 @@ class Record(_Data, frozen=True, kw_only=True):
     operators: dict[str, dict[str, int]] = msgspec.field(default_factory=dict)
     """Variant id -> operator -> how many."""
     allowed: str | None = None
+    version: int = 1
+    """Of the bundle."""
+    identity: str = ""
+    """sha256 over the bundle's manifest; empty where there is no bundle yet."""
+    files: dict[str, FileEntry] = msgspec.field(default_factory=dict)
+    """Of the bundle, by path inside it."""
+    plan: Plan | None = None
+    """What is done to every node of the chosen quantized model."""

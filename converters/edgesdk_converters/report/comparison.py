@@ -1,0 +1,250 @@
+"""Inputs with what the float and the quantized model make of them, side by side; and the calibration set's findings."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from typing import Any
+
+from edgesdk_converters.report import markup
+from edgesdk_converters.report.markup import Html, el
+from edgesdk_converters.report.record import CalibrationFindings, Example, Finding, Record
+from edgesdk_converters.report.svg import Scale
+from edgesdk_converters.report.tables import facts, lines, table
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_ROWS = 12
+_DASH = "\N{EN DASH}"
+
+
+def examples(record: Record) -> Html | None:
+    """All examples, those that differ first."""
+    if not record.examples:
+        return None
+    same = sum(one.same for one in record.examples)
+    ordered = sorted(record.examples, key=lambda one: one.same)
+    return el(
+        "div",
+        el(
+            "p",
+            f"{same} of {markup.plural(len(record.examples), 'held-out input')} shown here: the same decision. "
+            "Left the float model, right the quantized one.",
+            class_="note",
+        ),
+        [_example(one) for one in ordered],
+    )
+
+
+def _example(one: Example) -> Html:
+    mark = (
+        el("span", "\N{CHECK MARK} same", class_="tag good")
+        if one.same
+        else el("span", "\N{NOT EQUAL TO} differs", class_="tag bad")
+    )
+    pictures = None
+    if one.picture_png.startswith(_PNG):
+        pictures = el(
+            "div",
+            _picture(one.picture_png, "float", one),
+            _picture(one.got_png, "quantized", one) if one.got_png.startswith(_PNG) else None,
+            class_="pair",
+        )
+    return el("article", el("h3", one.name, " ", mark), pictures, _differences(one), class_="example")
+
+
+def _picture(png: bytes, whose: str, one: Example) -> Html:
+    data = base64.b64encode(png).decode("ascii")
+    return el(
+        "figure",
+        el("img", src=f"data:image/png;base64,{data}", alt=f"{one.name} with the result of the {whose} model"),
+        el("figcaption", whose),
+    )
+
+
+def _differences(one: Example) -> Html:
+    """Typed results as rows; those that differ first, all others as far as there is room."""
+    expected, got = dict(_leaves(one.expected)), dict(_leaves(one.got))
+    names = list(dict.fromkeys([*expected, *got]))
+    differing = [name for name in names if expected.get(name) != got.get(name)]
+    equal = [name for name in names if name not in set(differing)]
+    shown = set([*differing, *equal][:_ROWS])
+    rows = [
+        (
+            markup.join([el("code", name)]),
+            _value(expected, name),
+            _value(got, name),
+            el("span", "\N{NOT EQUAL TO}", class_="no", title="differs") if name in differing else "=",
+        )
+        for name in names
+        if name in shown
+    ]
+    rest = len(names) - len(rows)
+    tail = None
+    if rest:
+        tail = el(
+            "p",
+            f"{markup.plural(rest, 'more value')}, {max(0, len(differing) - _ROWS)} of them differing, in the JSON.",
+            class_="note",
+        )
+    columns = [("result", False), ("float", True), ("quantized", True), ("", False)]
+    return markup.join([table(columns, rows, label=f"results for {one.name}", class_="narrow"), tail])
+
+
+def _value(values: dict[str, str], name: str) -> str:
+    return values.get(name, _DASH)
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+        for index, inner in enumerate(value):
+            yield from _leaves(inner, f"{path}[{index}]")
+    elif isinstance(value, list):
+        text = ", ".join(_leaf(item) for item in value[:8])
+        yield path, text + (f" \N{HORIZONTAL ELLIPSIS} ({len(value)})" if len(value) > 8 else "")
+    else:
+        yield path, _leaf(value)
+
+
+def _leaf(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+# -- the calibration set -----------------------------------------------------------------------------------------------
+
+_SEVERITY = {
+    "ok": ("good", "\N{CHECK MARK} fine"),
+    "hint": ("", "\N{INFORMATION SOURCE} hint"),
+    "warning": ("warn", "\N{WARNING SIGN} warning"),
+}
+
+
+def calibration(found: CalibrationFindings) -> Html:
+    """Are these enough? And what else is wrong or right with them."""
+    tag = "good" if found.enough else "warn"
+    word = "\N{CHECK MARK} enough" if found.enough else "\N{WARNING SIGN} not enough"
+    order = {"warning": 0, "hint": 1, "ok": 2}
+    return el(
+        "div",
+        el("p", el("span", word, class_=f"tag {tag}"), " ", el("b", found.verdict)),
+        facts([("samples", f"{found.samples:,}")]),
+        el("ul", [_finding(one) for one in sorted(found.findings, key=lambda f: order[f.severity])], class_="findings"),
+        el("div", _groups(found.groups), _stability(found.stability), class_="panels"),
+    )
+
+
+def _finding(one: Finding) -> Html:
+    class_, word = _SEVERITY[one.severity]
+    files = None
+    if one.files:
+        more = f" and {len(one.files) - 10:,} more" if len(one.files) > 10 else ""
+        files = el("small", ", ".join(one.files[:10]) + more)
+    return el("li", el("span", word, class_=f"tag {class_}".strip()), " ", el("b", one.subject), ": ", one.text, files)
+
+
+def _groups(groups: dict[str, int]) -> Html | None:
+    if not groups:
+        return None
+    most = max(1, *groups.values())
+    shown = sorted(groups.items(), key=lambda item: (-item[1], item[0]))
+    rows = [(name, [_bar(count / most), markup.escape(f" {count:,}")]) for name, count in shown[:14]]
+    rest = len(shown) - len(rows)
+    more = el(
+        "p",
+        f"{markup.plural(rest, 'more group')}, the smallest with {markup.plural(shown[-1][1], 'sample')}.",
+        class_="note",
+    )
+    return el(
+        "div",
+        table([("class or cluster", False), ("samples", False)], rows, label="samples per group", class_="narrow"),
+        more if rest else None,
+    )
+
+
+def _bar(share: float) -> Html:
+    return el(
+        "svg",
+        el("rect", width=round(share * 120, 1), height=10, class_="bar"),
+        width=120,
+        height=10,
+        aria_hidden="true",
+    )
+
+
+def _stability(points: tuple[tuple[int, float], ...]) -> Html | None:
+    """How much the ranges still move as samples are added."""
+    known = [(count, change) for count, change in points if count > 0 and change == change and abs(change) < 1e30]  # noqa: PLR0124 - not NaN
+    if len(known) < 2:
+        return None
+    top = max(change for _, change in known) * 1.15 or 1.0
+    x = Scale(low=known[0][0], high=known[-1][0], start=46, stop=330, log=True)
+    y = Scale(low=0, high=top, start=110, stop=24)
+    path = " ".join(f"{'L' if at else 'M'}{x(count)} {y(change)}" for at, (count, change) in enumerate(known))
+    return el(
+        "figure",
+        el(
+            "svg",
+            el("line", x1=46, x2=330, y1=110, y2=110, class_="base"),
+            el("path", d=path, class_="curve"),
+            [
+                el(
+                    "circle",
+                    el("title", f"{count} samples: {markup.percent(change)}"),
+                    cx=x(count),
+                    cy=y(change),
+                    r=3.5,
+                    class_="mark filled",
+                )
+                for count, change in known
+            ],
+            [el("text", f"{count:,}", x=x(count), y=127, text_anchor="middle") for count, _ in _apart(known, x)],
+            el("text", markup.percent(known[0][1]), x=40, y=y(known[0][1]) + 4, text_anchor="end"),
+            el("text", "0", x=40, y=114, text_anchor="end"),
+            el("text", "change of the ranges when as many samples again are added", x=0, y=12),
+            el("text", "samples", x=188, y=144, text_anchor="middle"),
+            viewBox="0 0 350 150",
+            role="img",
+            aria_label="stability of the ranges: "
+            + ", ".join(f"{count} samples {markup.percent(change)}" for count, change in known),
+        ),
+        class_="stability",
+    )
+
+
+def _apart(points: list[tuple[int, float]], x: Scale) -> list[tuple[int, float]]:
+    kept: list[tuple[int, float]] = []
+    for point in points:
+        if not kept or x(point[0]) - x(kept[-1][0]) > 44:
+            kept.append(point)
+    return kept
+
+
+def kept_in_float(record: Record) -> Html:
+    """Which nodes, and why, as far as the record knows."""
+    from edgesdk_converters.report.trials import best
+
+    trial = best(record)
+    reasons = {cost.node: cost.reason for cost in record.sensitivity if cost.reason}
+    nodes = trial.float_nodes if trial is not None else ()
+    if record.plan is not None and not nodes:
+        nodes = record.plan.float_nodes
+    if trial is None:
+        return el("p", "The bundle holds float models only.")
+    if not nodes:
+        return el("p", "Nothing: every node that can be an integer is one.")
+    costs = {cost.node: max(cost.error.values(), default=0.0) for cost in record.sensitivity}
+    if not reasons and not costs:
+        return lines([el("code", node) for node in nodes], "names")
+    from edgesdk_converters.report.sensitivity import error_db
+
+    rows = [
+        (
+            el("code", node),
+            markup.decibel(error_db(costs[node])) if node in costs else _DASH,
+            reasons.get(node) or "belongs to the plan that met the limits",
+        )
+        for node in nodes
+    ]
+    return table([("node", False), ("error if quantized", True), ("why", False)], rows, label="kept in float")
