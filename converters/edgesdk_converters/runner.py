@@ -72,6 +72,10 @@ class OnnxRunner:
         """All outputs, in order."""
         return self._run(self.outputs, feed)
 
+    def run_some(self, names: Sequence[str], feed: Sequence[Array]) -> list[Array]:
+        """Some of the outputs, in the order of ``names``."""
+        return self._run(list(names), feed)
+
     def run_wanted(self, feed: Sequence[Array]) -> list[Array]:
         """The outputs named at construction; a graph input may be among them."""
         given = dict(zip(self.inputs, feed, strict=True))

@@ -1,125 +1,198 @@
-"""Activation ranges from calibration samples: minimum and maximum, or the clipping that costs the least squared error."""
+"""Activation ranges from calibration samples: runs the float model over them once and remembers what its tensors did."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from edgesdk.errors import CalibrationError
+from edgesdk_converters.graph.view import GraphView, static_shapes
+from edgesdk_converters.progress import Progress, Quiet
+from edgesdk_converters.quantize.calibrators import Calibrator, make_calibrator
+from edgesdk_converters.quantize.histogram import Range, Statistics
+from edgesdk_converters.quantize.nan import explain, in_groups
+from edgesdk_converters.report.record import TensorHistogram
 from edgesdk_converters.runner import WORKERS, OnnxRunner
+
+__all__ = ["Method", "Observer", "Range"]
 
 Array = NDArray[Any]
 Method = Literal["minmax", "mse"]
 
-BINS = 8192
-"""Histogram resolution over -reach..reach, a power of two: at least 2048 bins lie over what a one-sided tensor took."""
-_MOST_VALUES = 50_000
-"""Values per tensor and inference that enter its histogram; all of them took ten times as long for the same ranges."""
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """Values that a tensor took, widened to contain zero, which must be exactly representable (padding, ReLU)."""
-
-    low: float
-    high: float
+TRACED = 4096
+"""Inferences whose own extremes are remembered, for the question whether more samples would have moved the ranges."""
+DRAWN_BINS = 128
 
 
 class Observer:
-    """Runs a float model over the calibration samples once and remembers what its tensors did."""
+    """Statistics of many tensors in one run over the samples; its memory does not grow with their number."""
 
-    def __init__(self, model: onnx.ModelProto, feeds: Sequence[Sequence[Array]], tensors: Iterable[str]) -> None:
-        self._feeds = feeds
-        self._names = sorted(set(tensors))
-        watched = onnx.ModelProto()
-        watched.CopyFrom(model)
-        already = {value.name for value in watched.graph.output} | {value.name for value in watched.graph.input}
-        watched.graph.output.extend(
-            onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
-            for name in self._names
-            if name not in already
-        )
-        self._runner = OnnxRunner(watched, wanted=self._names, threads=WORKERS)
-        self.means: dict[str, NDArray[np.float64]] = {}
-        """Mean per channel (C,) of tensors with spatial axes; known once :meth:`ranges` was asked."""
-        self._histograms = {name: _Histogram() for name in self._names}
-        self._minmax: dict[str, Range] | None = None
-        self._mse: dict[str, Range] | None = None
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        feeds: Sequence[Sequence[Array]],
+        tensors: Iterable[str],
+        calibrator: str | Calibrator = "mse",
+        *,
+        progress: Progress | None = None,
+    ) -> None:
+        """Nothing is run before the first question.
 
-    def ranges(self, method: Method) -> dict[str, Range]:
-        """Range of every watched tensor."""
-        if method == "minmax":
-            return self._extremes()
-        if self._mse is None:
-            extremes = self._extremes()
-            self._mse = {name: _least_error(extremes[name], self._histograms[name]) for name in self._names}
-        return self._mse
-
-    def _extremes(self) -> dict[str, Range]:
-        if self._minmax is None:
-            low = dict.fromkeys(self._names, 0.0)
-            high = dict.fromkeys(self._names, 0.0)
-            sums: dict[str, NDArray[np.float64]] = {}
-            for feed in self._feeds:
-                for name, value in zip(self._names, self._runner.run_wanted(feed), strict=True):
-                    low[name] = min(low[name], float(value.min(initial=0.0)))
-                    high[name] = max(high[name], float(value.max(initial=0.0)))
-                    self._histograms[name].add(value)
-                    if value.ndim > 2:
-                        mean = value.mean(axis=(0, *range(2, value.ndim)), dtype=np.float64)
-                        sums[name] = sums[name] + mean if name in sums else mean
-            self.means = {name: total / len(self._feeds) for name, total in sums.items()}
-            self._minmax = {name: Range(low[name], high[name]) for name in self._names}
-        return self._minmax
-
-
-class _Histogram:
-    """Counts over -reach..reach; the reach doubles when a value lies beyond, and neighbouring bins are merged."""
-
-    def __init__(self) -> None:
-        self.counts = np.zeros(BINS, np.int64)
-        self.reach = 0.0
-
-    def add(self, value: Array) -> None:
-        # An odd step walks through all columns.
-        part = value.reshape(-1)[:: max(1, value.size // _MOST_VALUES) | 1]
-        largest = float(np.abs(part).max(initial=0.0))
-        if not 0 < largest < math.inf:
-            return
-        if self.reach == 0:
-            self.reach = 2.0 ** math.ceil(math.log2(largest))
-        while self.reach < largest:
-            merged = self.counts.reshape(-1, 2).sum(axis=1)
-            self.counts = np.concatenate([np.zeros(BINS // 4, np.int64), merged, np.zeros(BINS // 4, np.int64)])
-            self.reach *= 2
-        self.counts += np.histogram(part, BINS, (-self.reach, self.reach))[0]
+        Args:
+            model: Float, static shapes, unique node names.
+            feeds: Input arrays in the graph's order, one list per inference; walked through once per pass.
+            tensors: Float tensors to watch; graph inputs may be among them.
+            calibrator: How ranges are chosen when :meth:`ranges` does not say.
+            progress: Where to say what is being done.
+        """
+        self._model, self._feeds, self._progress = model, feeds, progress or Quiet()
+        view = GraphView(model)
+        wanted = set(tensors)
+        order = [*view.inputs, *(name for node in model.graph.node for name in node.output)]
+        self._names = [name for name in order if name in wanted]
+        self._producer = {name: view.producer[name].name if name in view.producer else "" for name in self._names}
+        self._inputs = {name: index for index, name in enumerate(view.inputs) if name in wanted}
+        self._default = _made(calibrator)
+        self._known = {calibrator: self._default} if isinstance(calibrator, str) else {}
+        self._statistics: dict[str, Statistics] | None = None
+        self._ranges: dict[tuple[str, int], dict[str, Range]] = {}
+        self._runner: OnnxRunner | None = None
+        self._trace: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
 
     @property
-    def centres(self) -> NDArray[np.float64]:
-        return np.asarray((np.arange(BINS) + 0.5) * (2 * self.reach / BINS) - self.reach, np.float64)
+    def names(self) -> tuple[str, ...]:
+        """Watched tensors, in graph order."""
+        return tuple(self._names)
+
+    @property
+    def statistics(self) -> Mapping[str, Statistics]:
+        """Of every watched tensor.
+
+        Raises:
+            CalibrationError: No samples, or a tensor takes NaN; names the node where it begins.
+        """
+        if self._statistics is None:
+            statistics = {name: Statistics() for name in self._names}
+            self._walk(self._default if self._default.passes else None, 0, statistics)
+            self._statistics = statistics
+            for number in range(1, self._default.passes):
+                self._walk(self._default, number, None)
+        return self._statistics
+
+    @property
+    def means(self) -> dict[str, NDArray[np.float64]]:
+        """Mean per channel (C,) of tensors with spatial axes."""
+        return {name: one.sums / len(self._feeds) for name, one in self.statistics.items() if one.sums is not None}
+
+    @property
+    def channel_maxima(self) -> dict[str, NDArray[np.float64]]:
+        """Largest magnitude per channel (C,) of tensors with a channel axis, for equalization."""
+        return {
+            name: np.maximum(-one.channel_low, one.channel_high)
+            for name, one in self.statistics.items()
+            if one.channel_low is not None and one.channel_high is not None
+        }
+
+    @property
+    def infinite(self) -> frozenset[str]:
+        """Tensors that took infinities; their ranges are those of their finite values, and they are better left in float."""
+        return frozenset(name for name, one in self.statistics.items() if one.infinite)
+
+    @property
+    def trace(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Smallest and largest value of each tensor in each of the first 4096 inferences: two arrays (inferences, tensors)."""
+        if not self.statistics:
+            return np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32)
+        return np.stack([low for low, _ in self._trace]), np.stack([high for _, high in self._trace])
+
+    def ranges(self, calibrator: str | Calibrator | None = None, *, levels: int = 256) -> dict[str, Range]:
+        """Range of every watched tensor.
+
+        Args:
+            calibrator: Another way than that given at construction. Those that only need extremes and histograms cost no further run.
+            levels: Integers that there are: 256, or 65536 for 16-bit activations.
+        """
+        seen = self.statistics
+        text = calibrator if isinstance(calibrator, str) else ""
+        made = self._default if calibrator is None else self._known.get(text) or _made(calibrator)
+        key = (text or f"{made.name} {id(made)}", levels)
+        if key not in self._ranges:
+            if made.passes and made is not self._default:
+                for number in range(made.passes):
+                    self._walk(made, number, None)
+            self._ranges[key] = {name: made.range(name, seen[name], levels=levels) for name in self._names}
+        return self._ranges[key]
+
+    def histograms(self, ranges: Mapping[str, Range], *, bins: int = DRAWN_BINS) -> tuple[TensorHistogram, ...]:
+        """What each tensor took, beside the range it got, in graph order; tensors without a range are left out."""
+        return tuple(
+            TensorHistogram(
+                tensor=name,
+                node=self._producer[name],
+                counts=tuple(one.histogram.within(one.low, one.high, bins).tolist()),
+                low=one.low,
+                high=one.high,
+                chosen_low=ranges[name].low,
+                chosen_high=ranges[name].high,
+            )
+            for name, one in self.statistics.items()
+            if name in ranges
+        )
+
+    def _walk(self, calibrator: Calibrator | None, number: int, statistics: dict[str, Statistics] | None) -> None:
+        """Run all samples once; a calibrator, the statistics, or both look on."""
+        if not len(self._feeds):
+            raise CalibrationError("no calibration samples: ranges need some. Give a folder with --calibration.")
+        runner, groups = self._load()
+        with self._progress.bar("activation ranges", len(self._feeds)) as bar:
+            for index, feed in enumerate(self._feeds):
+                lows, highs = np.zeros(len(self._names), np.float32), np.zeros(len(self._names), np.float32)
+                at = 0
+                for name, value in self._values(runner, groups, feed):
+                    if statistics is not None:
+                        low, high = statistics[name].add(value)
+                        if np.isnan(low):
+                            self._refuse(index, feed, name)
+                        lows[at], highs[at] = low, high
+                        at += 1
+                    if calibrator is not None:
+                        calibrator.observe(name, value, number)
+                if statistics is not None and index < TRACED:
+                    self._trace.append((lows, highs))
+                bar.advance()
+
+    def _values(
+        self, runner: OnnxRunner, groups: Sequence[Sequence[str]], feed: Sequence[Array]
+    ) -> Iterator[tuple[str, Array]]:
+        for name, index in self._inputs.items():
+            yield name, feed[index]
+        for group in groups:
+            yield from zip(group, runner.run_some(group, feed), strict=True)
+
+    def _load(self) -> tuple[OnnxRunner, list[list[str]]]:
+        computed = [name for name in self._names if name not in self._inputs]
+        if self._runner is None:
+            watched = onnx.ModelProto()
+            watched.CopyFrom(self._model)
+            already = {value.name for value in watched.graph.output}
+            watched.graph.output.extend(
+                onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+                for name in computed
+                if name not in already
+            )
+            self._runner = OnnxRunner(watched, threads=WORKERS)
+        return self._runner, list(in_groups(computed, static_shapes(self._model)))
+
+    def _refuse(self, index: int, feed: Sequence[Array], name: str) -> None:
+        raise CalibrationError(
+            f"calibration inference {index} makes NaN in tensor {name!r}: "
+            + (explain(self._model, feed) or "Take that sample out, or export the model again in float32.")
+        )
 
 
-def _least_error(extremes: Range, histogram: _Histogram) -> Range:
-    """Shrink both ends together and apart; keep what has the least rounding plus clipping error at 8 bits."""
-    if extremes.high <= extremes.low or not histogram.counts.any():
-        return extremes
-    used = histogram.counts > 0
-    counts, centres = histogram.counts[used], histogram.centres[used]
-    best, best_error = extremes, np.inf
-    # 1 - 0.5 in steps of 5 %: finer steps changed the chosen error by less than 1 % on PP-OCR and DS-CNN.
-    factors = np.linspace(0.5, 1.0, 11)
-    for shrink_low in factors if extremes.low < 0 else (1.0,):
-        for shrink_high in factors if extremes.high > 0 else (1.0,):
-            low, high = extremes.low * float(shrink_low), extremes.high * float(shrink_high)
-            step = (high - low) / 255
-            clipped = centres - np.clip(centres, low, high)
-            inside = clipped == 0
-            error = float((counts * (clipped**2 + inside * step**2 / 12)).sum())
-            if error < best_error:
-                best, best_error = Range(low, high), error
-    return best
+def _made(calibrator: str | Calibrator | None) -> Calibrator:
+    return make_calibrator(calibrator or "mse") if calibrator is None or isinstance(calibrator, str) else calibrator
