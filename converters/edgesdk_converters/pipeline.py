@@ -14,7 +14,7 @@ import msgspec
 from edgesdk.bundle.manifest import Format, Licence, Manifest, Measurement, Measurements, Provenance, Variant
 from edgesdk.bundle.write import write_bundle
 from edgesdk.errors import ConversionError
-from edgesdk.profiles import DeviceProfile, load_profile
+from edgesdk.profiles import load_profile
 from edgesdk.tasks import make_task
 from edgesdk_converters.calibration import media_of
 from edgesdk_converters.choosing import FLOAT, choose
@@ -24,7 +24,8 @@ from edgesdk_converters.guard.judge import Judge
 from edgesdk_converters.progress import Progress, Quiet
 from edgesdk_converters.samples import gather
 from edgesdk_converters.spec import ModelSpec, read_spec
-from edgesdk_converters.variants import Family, Form
+from edgesdk_converters.variants import Form
+from edgesdk_converters.variants.opening import formats_for, open_family
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,46 +154,6 @@ def convert(
         failures=choice.failures,
         allowed=allow,
     )
-
-
-def formats_for(model: SourceModel, profile: DeviceProfile, asked: Sequence[Format] | None) -> tuple[Format, ...]:
-    """What to write: what was asked for, else what the board's backends take; that of the source first.
-
-    Raises:
-        ConversionError: The board takes none of it.
-    """
-    known: dict[str, tuple[str, ...]] = {"onnxruntime": ("onnx",), "tflite": ("tflite",)}
-    every: tuple[Format, ...] = ("onnx", "tflite")
-    taken = {fmt for entry in profile.backends for fmt in (entry.formats or known.get(entry.name, every))}
-    asked = asked or [one for one in every if one == model.format]
-    wanted = [one for one in every if one in taken and one in asked]
-    if not wanted:
-        raise ConversionError(
-            f"{profile.id} runs {', '.join(sorted(taken))}, not {', '.join(asked)}. "
-            f"Say --format {min(taken)}, or choose another device."
-        )
-    return tuple(sorted(wanted, key=lambda one: one != model.format))
-
-
-def open_family(
-    model: SourceModel, spec: ModelSpec, profile: DeviceProfile, formats: tuple[Format, ...], progress: Progress
-) -> Family:
-    """The model, ready to be written in ``formats``."""
-    reduce_range = profile.cpu.architecture == "x86_64" and not any(
-        {"avx512_vnni", "avx_vnni"} & set(cluster.features) for cluster in profile.cpu.clusters
-    )
-    if model.format == "tflite":
-        from edgesdk_converters.variants.flatbuffer import FlatbufferFamily
-
-        if "tflite" not in formats:
-            raise ConversionError(
-                f"{model.file}: is tflite, but {profile.id} runs {', '.join(formats)}. "
-                f"Export the model as {' or '.join(formats)}, or choose another device."
-            )
-        return FlatbufferFamily(model, spec, progress)
-    from edgesdk_converters.variants.graph import GraphFamily
-
-    return GraphFamily(model, spec, progress, formats=formats, reduce_range=reduce_range)
 
 
 def _variant(form: Form) -> Variant:

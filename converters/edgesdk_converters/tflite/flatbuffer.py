@@ -121,6 +121,11 @@ def type_name(code: int) -> str:
     return _names("TensorType").get(code, f"type {code}").lower()
 
 
+def enum_name(enum: str, code: int) -> str:
+    """Name of a value of any of the schema's enumerations."""
+    return _names(enum).get(code, f"{enum} {code}")
+
+
 def constant(model: Any, tensor: Any) -> bytes | None:
     """The tensor's constant bytes, or None where it is computed."""
     data = model.buffers[tensor.buffer].data

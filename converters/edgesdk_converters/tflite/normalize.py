@@ -63,9 +63,11 @@ def fold_float16_weights(model: Any, graph: Any) -> None:
 def drop_orphan_tensors(model: Any, graph: Any) -> None:
     """Remove tensors that no operator and no boundary uses, and renumber the rest."""
     used = {*fb.ids(graph.inputs), *fb.ids(graph.outputs)}
+    number_of_graph = next(index for index, other in enumerate(model.subgraphs) if other is graph)
+    signatures = [one for one in model.signatureDefs or [] if one.subgraphIndex == number_of_graph]
     for operator in graph.operators:
         used.update(fb.ids(operator.inputs), fb.ids(operator.outputs), fb.ids(operator.intermediates))
-    for signature in model.signatureDefs or []:
+    for signature in signatures:
         used.update(entry.tensorIndex for entry in (*(signature.inputs or []), *(signature.outputs or [])))
     used.discard(-1)
     order = sorted(used)
@@ -78,7 +80,7 @@ def drop_orphan_tensors(model: Any, graph: Any) -> None:
         operator.outputs = [number[old] for old in fb.ids(operator.outputs)]
         if operator.intermediates is not None:
             operator.intermediates = [number[old] for old in fb.ids(operator.intermediates)]
-    for signature in model.signatureDefs or []:
+    for signature in signatures:
         for entry in (*(signature.inputs or []), *(signature.outputs or [])):
             entry.tensorIndex = number[entry.tensorIndex]
 

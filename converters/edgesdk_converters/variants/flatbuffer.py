@@ -38,7 +38,7 @@ class FlatbufferFamily:
 
     formats: tuple[Format, ...] = ("tflite",)
 
-    def __init__(self, source: SourceModel, spec: ModelSpec, progress: Progress) -> None:
+    def __init__(self, source: SourceModel, spec: ModelSpec, progress: Progress, *, note: str = "") -> None:
         from edgesdk_converters.tflite import describe, normalize
 
         self._file, self._content = source.file, source.content
@@ -67,7 +67,7 @@ class FlatbufferFamily:
                     f"{source.file}: its normalised form computes something else ({distance:.1f} dB, expected {EQUAL_DB:.0f} or "
                     "more). Export the model again with a current TensorFlow."
                 )
-        self.notes = tuple(notes)
+        self.notes = (*notes, *([note] if note else []))
         self.branches: Mapping[str, tuple[Branch, ...]] = {}
         self.tools: Mapping[str, str] = {
             name: version(name) for name in ("ai-edge-litert", "litert-quantizer", "numpy")

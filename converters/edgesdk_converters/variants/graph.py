@@ -30,6 +30,9 @@ from edgesdk_converters.variants.open import open_tflite
 
 Array = NDArray[Any]
 
+_HALF_SHARE = 0.75
+"""A source smaller than this share of its float32 form carries float16 weights already."""
+
 
 class GraphFamily:
     """A source that is ONNX, or was made so: shapes pinned, operator set raised, simplified, compared with what it was."""
@@ -44,7 +47,19 @@ class GraphFamily:
         *,
         formats: Sequence[Format],
         reduce_range: bool = False,
+        flatbuffer: bytes | None = None,
     ) -> None:
+        """Prepare the graph.
+
+        Args:
+            source: ONNX.
+            spec: What the user stated.
+            progress: Where to say what is being done.
+            formats: To be written.
+            reduce_range: 7-bit weights, for x86-64 CPUs without VNNI.
+            flatbuffer: The TFLite file that the graph was made from; it is what everything is compared with then.
+        """
+        self._flatbuffer = flatbuffer
         self._file, self._content = source.file, source.content
         self._keep_float, self._reduce_range = frozenset(spec.float_nodes), reduce_range
         self.shapes: Mapping[str, tuple[int, ...]]
@@ -94,7 +109,8 @@ class GraphFamily:
         """
         if "tflite" not in asked:
             return asked, []
-        from edgesdk_converters.tflite.lower import NotExpressibleError, lower
+        from edgesdk.errors import NotExpressibleError
+        from edgesdk_converters.tflite.lower import lower
 
         try:
             content = lower(self._model, name=self._file)
@@ -121,15 +137,17 @@ class GraphFamily:
 
     def source(self) -> Runner:
         """The source as it was found, dynamic shapes and old operator set included."""
+        if self._flatbuffer is not None:
+            return open_tflite(self._flatbuffer, self._file, self._inputs, self._outputs)
         return self._reference()
 
     def floats(self) -> list[Form]:
         """fp32, and fp32 with float16 weights, in each format."""
-        return [
-            form
-            for precision in ("fp32", "fp16")
-            for form in self._forms(self._model, precision, recipe="weights float16" if precision == "fp16" else "")
-        ]
+        forms = self._forms(self._model, "fp32")
+        small = self._forms(self._model, "fp16", recipe="weights float16")
+        # A source that carries float16 weights already would only grow.
+        grows = len(self._flatbuffer or self._content) < _HALF_SHARE * len(forms[0].content)
+        return small if grows else [*forms, *small]
 
     def attempts(
         self, feeds: Sequence[Sequence[Array]], outputs: Sequence[OutputSpec], progress: Progress
