@@ -199,7 +199,7 @@ class WeightWriter:
 
     def add(self, name: str, value: Array) -> None:
         """A new initializer."""
-        self._model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        self._model.graph.initializer.append(numpy_helper.from_array(np.array(value, order="C"), name))
 
     def _add4(self, name: str, q: Array) -> None:
         flat = q.reshape(-1).astype(np.int8)
