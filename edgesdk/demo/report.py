@@ -37,7 +37,8 @@ def model_json(model: DemoModel) -> dict[str, Any]:
         "wheel": model.wheel,
         "task": manifest.contract.task,
         "formats": sorted({variant.format for variant in manifest.variants}),
-        "variants": [variant.id for variant in manifest.variants],
+        "variants": {v.id: measured[v.id].size_bytes if v.id in measured else None for v in manifest.variants},
+        "format": chosen.format,
         "precision": chosen.precision,
         "size_bytes": {"before": best.source_size_bytes, "after": best.size_bytes} if best else None,
         "fp32_size_bytes": _fp32_size(manifest.variants, measured),
@@ -94,14 +95,14 @@ def summary(report: dict[str, Any]) -> list[str]:
             (
                 model["name"],
                 "+".join(model["formats"]),
-                model["precision"],
+                f"{model['precision']} {model['format']}",
                 f"{size['before'] / 1e6:.2f} -> {size['after'] / 1e6:.2f}" if size else "",
                 f"{cpu['before']:.2f} -> {cpu['after']:.2f}" if cpu else "",
                 f"{cpu['ratio']:.2f}x" if cpu else "",
                 fidelity,
             )
         )
-    lines = table(("model", "format", "precision", "MB", "CPU ms", "time", "fidelity per branch"), rows)
+    lines = table(("model", "formats", "smallest", "MB", "CPU ms", "time", "fidelity per branch"), rows)
     refused = [(model, one) for model in report["models"] for one in model["refused"]]
     if refused:
         lines += ["", f"The guard refused {len(refused)} variants rather than ship a model that is silently worse:"]

@@ -28,12 +28,13 @@ def misses(report: dict[str, Any]) -> list[str]:
         bool(tasks & {"face-detection", "face-keypoints", "text-detection"}), f"tasks {sorted(tasks)}, expected vision"
     )
     shares = {
-        (model["formats"][0], model["name"]): model["size_bytes"]["after"] / model["size_bytes"]["before"]
+        (variant, model["name"]): size / model["size_bytes"]["before"]
         for model in models
-        if model["precision"] == "int8"
+        for variant, size in model["variants"].items()
+        if variant.endswith("-int8") and size
     }
-    onnx = {name: share for (kind, name), share in shares.items() if kind == "onnx"}
-    tflite = {name: share for (kind, name), share in shares.items() if kind == "tflite"}
+    onnx = {name: share for (variant, name), share in shares.items() if variant == "onnx-int8"}
+    tflite = {name: share for (variant, name), share in shares.items() if variant == "tflite-int8"}
     want(min(onnx.values(), default=9) <= 0.35, f"int8 ONNX at {onnx} of its size, expected one at most 0.35")
     want(min(tflite.values(), default=9) <= 0.40, f"int8 TFLite at {tflite} of its source, expected one at most 0.40")
     want(any(model["refused"] for model in models), "the guard refused nothing, expected a refusal to be shown")
