@@ -13,6 +13,7 @@ def fuse(graph: Graph) -> None:
     drop_identities(graph)
     fold_batch_norm(graph)
     fold_pads(graph)
+    fuse_bias(graph)
     fuse_activations(graph)
     drop_dead(graph)
 
@@ -61,6 +62,36 @@ def fold_batch_norm(graph: Graph) -> None:
         conv.outputs = [node.outputs[0]]
         producers[node.outputs[0]] = conv
         gone.append(node)
+    graph.remove(gone)
+
+
+def fuse_bias(graph: Graph) -> None:
+    """A constant vector added to a MatMul with constant weights is its bias; to a convolution without one likewise."""
+    producers, consumers = graph.producers(), graph.consumers()
+    gone: list[Node] = []
+    for node in graph.nodes:
+        if node.op_type != "Add" or node.domain:
+            continue
+        for data, other in (node.inputs, node.inputs[::-1]):
+            maker, bias = producers.get(data), graph.constant(other)
+            if maker is None or bias is None or maker.domain or maker.input(2) or len(consumers[data]) != 1:
+                continue
+            if maker.op_type not in ("MatMul", "Conv") or graph.infos[node.outputs[0]].shape != graph.infos[data].shape:
+                continue
+            weight = graph.constant(maker.inputs[1])
+            rank = graph.infos[data].rank
+            axis = rank - 1 if maker.op_type == "MatMul" else 1
+            full = (1,) * (rank - bias.ndim) + bias.shape
+            count = graph.infos[data].shape[axis]
+            if weight is None or bias.size != count or full[axis] != count or bias.dtype != np.float32:
+                continue
+            if maker.op_type == "MatMul" and (weight.ndim != 2 or len(graph.infos[maker.inputs[0]].shape) < 2):
+                continue
+            maker.inputs = [*maker.inputs[:2], _add(graph, f"{maker.name}/bias", bias.reshape(-1))]
+            maker.outputs = [node.outputs[0]]
+            producers[node.outputs[0]] = maker
+            gone.append(node)
+            break
     graph.remove(gone)
 
 

@@ -35,6 +35,9 @@ class Lowering:
         self.inputs: list[Tensor] = []
         self.outputs: list[Tensor] = []
         self.problems: list[NodeProblem] = []
+        self.shuffled: dict[str, Array] = {}
+        """Flattened tensors whose elements lie in another order: position -> ONNX index along the last axis. Only their
+        consumers that permute their weights see them (`families.shapes`, `families.matmul`)."""
         self._values: dict[str, Value] = {}
         self._moved: dict[tuple[int, tuple[int, ...]], Tensor] = {}
         self._names: set[str] = set(graph.infos)

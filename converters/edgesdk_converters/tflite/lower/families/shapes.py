@@ -38,6 +38,8 @@ def reshape_to(ctx: Lowering, source: str, target: str) -> None:
     if 0 in before:
         ctx.refuse("it reshapes an empty tensor", "Cut the model before it")
     needed, made = layouts.reshape(before, after, ctx.layout(source))
+    if _flatten_as_it_lies(ctx, source, target, needed):
+        return
     tensor = ctx.tensor(source, needed)
     shape = layouts.physical(after, made)
     if tensor.shape == shape:
@@ -47,6 +49,33 @@ def reshape_to(ctx: Lowering, source: str, target: str) -> None:
         ctx.bind(target, ctx.reshaped(tensor, shape), made)
         return
     ctx.emit("RESHAPE", [tensor, ctx.ints(shape)], [ctx.out(target, made)], newShape=list(shape))
+
+
+def _flatten_as_it_lies(ctx: Lowering, source: str, target: str, needed: layouts.Layout) -> bool:
+    """(N, C, H, W) -> (N, C*H*W) in NHWC order where all who take it can permute their weights instead."""
+    before, after, value = ctx.shape(source), ctx.shape(target), ctx.value(source)
+    if layouts.same_order(before, value.layout, needed) or len(after) != 2 or value.tensor.data is not None:
+        return False
+    lead = after[0] == 1 or (after[0] == before[0] and value.layout[0] == 0)
+    takers = ctx.graph.consumers().get(target, [])
+    permute = all(
+        node.op_type in ("Gemm", "MatMul")
+        and not node.domain
+        and node.inputs[0] == target
+        and not node.attribute("transA", 0)
+        and target not in node.inputs[1:]
+        and ctx.constant(node.inputs[1]) is not None
+        and len(ctx.shape(node.inputs[1])) == 2
+        for node in takers
+    )
+    if not (lead and takers and permute):
+        return False
+    ctx.bind(target, ctx.reshaped(value.tensor, after))
+    axes = [axis for axis in value.layout if after[0] == 1 or axis != 0]
+    sizes = [before[axis] for axis in sorted(axes)]
+    order = np.arange(after[1]).reshape(sizes)
+    ctx.shuffled[target] = order.transpose([sorted(axes).index(axis) for axis in axes]).reshape(-1)
+    return True
 
 
 @lowers("Expand", int8=Int8("same"))
