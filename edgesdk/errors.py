@@ -151,6 +151,20 @@ class NotExpressibleError(ConversionError):
         super().__init__("\n  ".join((f"{file}: TFLite cannot express {count}:", *(str(node) for node in nodes))))
 
 
+class PassError(ConversionError):
+    """A pass failed, or broke a claim.
+
+    Attributes:
+        failed: Name of the pass.
+        done: Names of those that had run before it, in order.
+    """
+
+    def __init__(self, message: str, failed: str, done: "tuple[str, ...]") -> None:
+        self.failed, self.done = failed, done
+        before = f"after: {', '.join(done)}" if done else "the first one"
+        super().__init__(f"{message}\n  (in pass {failed!r}; {before})")
+
+
 class ModelFormatError(ConversionError):
     """A file is no model of the format it claims, is truncated, or uses an unsupported version."""
 

@@ -80,8 +80,8 @@ def simplify(
         slimmed = model
     copy = onnx.ModelProto()
     copy.CopyFrom(slimmed)
-    _name_nodes(copy)
-    _free_inputs(copy)
+    name_nodes(copy)
+    free_inputs(copy)
     return copy, notes
 
 
@@ -136,7 +136,7 @@ def _slim(model: onnx.ModelProto) -> onnx.ModelProto:
     return result
 
 
-def _name_nodes(model: onnx.ModelProto) -> None:
+def name_nodes(model: onnx.ModelProto) -> None:
     """Every node gets a unique name: float nodes are listed by name."""
     seen: set[str] = set()
     for index, node in enumerate(model.graph.node):
@@ -147,7 +147,7 @@ def _name_nodes(model: onnx.ModelProto) -> None:
         seen.add(name)
 
 
-def _free_inputs(model: onnx.ModelProto) -> None:
+def free_inputs(model: onnx.ModelProto) -> None:
     """Old files list their weights among the inputs, which keeps runtimes from treating them as constant."""
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]

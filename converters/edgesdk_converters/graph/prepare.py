@@ -1,0 +1,185 @@
+"""The passes that every model goes through before it is quantized or lowered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from edgesdk.bundle.manifest import InputSpec
+from edgesdk_converters.graph.conditions import (
+    NO_BATCH_NORM,
+    NO_NAN,
+    NO_WEIGHT_INPUTS,
+    ONE_FILE,
+    SORTED,
+    STATIC_SHAPES,
+    UNIQUE_NAMES,
+    foldable,
+    opset_at_least,
+    opset_of,
+)
+from edgesdk_converters.graph.fold import fold_input
+from edgesdk_converters.graph.opset import QDQ_OPSET, raise_opset
+from edgesdk_converters.graph.order import sort_nodes
+from edgesdk_converters.graph.passes import Equal, Pass, Step, run_passes
+from edgesdk_converters.graph.shapes import pin_shapes
+from edgesdk_converters.graph.simplify import first_equal, free_inputs, name_nodes, simplify
+from edgesdk_converters.graph.view import GraphView, attribute
+from edgesdk_converters.runner import OnnxRunner
+
+Array = NDArray[Any]
+
+
+def prepare(
+    model: onnx.ModelProto,
+    shapes: Mapping[str, Sequence[int]],
+    reference: OnnxRunner,
+    feed: Sequence[Array],
+    *,
+    file: str,
+) -> tuple[onnx.ModelProto, list[str]]:
+    """Shapes pinned, operator set raised, simplified; proved on ``feed`` to compute what the source does.
+
+    Where a model does not survive pinning or raising (a branch for another rate), it goes on without.
+
+    Args:
+        model: As the frontend read it; not changed.
+        shapes: Static shape of every input, from :func:`~edgesdk_converters.graph.shapes.resolve_shapes`.
+        reference: The source.
+        feed: An input to compare on.
+        file: For messages.
+
+    Returns:
+        The float graph that plans belong to, with unique node names; and notes about what was not possible.
+
+    Raises:
+        ConversionError: No form of it loads and computes the same (`PassError` names the pass).
+    """
+    begin: list[Pass] = [pin_pass(shapes)]
+    attempts: list[tuple[str, Callable[[], onnx.ModelProto]]] = []
+    notes: list[str] = []
+
+    def attempt(given_up: str, passes: Sequence[Pass]) -> None:
+        attempts.append((given_up, lambda: run_passes(model, passes, notes=notes)))
+
+    attempt("", [*begin, opset_pass(file)])
+    attempt("shapes stay dynamic in the file", [opset_pass(file)])
+    if opset_of(model) >= QDQ_OPSET:
+        attempt("operator set stays as it was", begin)
+        attempt("shapes and operator set stay as they were", [])
+    prepared, more = first_equal(attempts, reference, feed)
+    equal = Equal(reference, feed)
+    final = run_passes(
+        prepared, [simplify_pass(reference, feed), batch_norm_pass(), names_pass()], equal=equal, notes=more
+    )
+    return final, [*dict.fromkeys(notes), *more]
+
+
+def pin_pass(shapes: Mapping[str, Sequence[int]]) -> Pass:
+    """Pin the inputs' shapes."""
+    return Step(name="pin shapes", run=lambda model: (pin_shapes(model, shapes), ()), ensures=(STATIC_SHAPES,))
+
+
+def opset_pass(file: str) -> Pass:
+    """Raise the operator set."""
+    return Step(
+        name="raise opset",
+        run=lambda model: raise_opset(model, file=file),
+        requires=(opset_at_least(1), SORTED),
+        ensures=(opset_at_least(QDQ_OPSET),),
+    )
+
+
+def simplify_pass(reference: OnnxRunner, feed: Sequence[Array]) -> Pass:
+    """Fold constants and shape arithmetic."""
+    return Step(
+        name="simplify",
+        run=lambda model: simplify(model, reference, [feed]),
+        requires=(ONE_FILE,),
+        ensures=(UNIQUE_NAMES, NO_WEIGHT_INPUTS),
+    )
+
+
+def fold_pass(spec: InputSpec) -> Pass:
+    """Take pixels as they are; the new spec is ``fold_input``'s second result."""
+    return Step(
+        name=f"fold input {spec.name}",
+        run=lambda model: (fold_input(model, spec)[0], ()),
+        requires=(STATIC_SHAPES, opset_at_least(QDQ_OPSET), NO_NAN),
+        ensures=(SORTED,),
+    )
+
+
+def sort_pass() -> Pass:
+    """Put the nodes into the order that ONNX demands."""
+    return Step(name="sort nodes", run=_sorted, ensures=(SORTED,), in_place=True)
+
+
+def names_pass() -> Pass:
+    """Give every node a unique name, and weights no place among the inputs."""
+
+    def run(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Sequence[str]]:
+        name_nodes(model)
+        free_inputs(model)
+        return model, ()
+
+    return Step(name="name nodes", run=run, ensures=(UNIQUE_NAMES, NO_WEIGHT_INPUTS), in_place=True)
+
+
+def batch_norm_pass() -> Pass:
+    """Fold BatchNormalization into the Conv before it, where onnxslim left one."""
+    return Step(name="fold BatchNormalization", run=_fold_batch_norm, requires=(ONE_FILE,), ensures=(NO_BATCH_NORM,))
+
+
+def _sorted(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Sequence[str]]:
+    sort_nodes(model)
+    return model, ()
+
+
+def _fold_batch_norm(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Sequence[str]]:
+    if NO_BATCH_NORM.violation(model) is None:
+        return model, ()
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    view, gone = GraphView(copy), []
+    for node in copy.graph.node:
+        maker = view.producer.get(node.input[0]) if node.input else None
+        if (
+            node.op_type != "BatchNormalization"
+            or maker is None
+            or maker.op_type != "Conv"
+            or not foldable(view, maker)
+        ):
+            continue
+        values = [view.constant(name) for name in node.input[1:5]]
+        if any(value is None for value in values) or len([name for name in node.output if name]) > 1:
+            continue
+        scale, shift, mean, variance = (np.asarray(value, np.float64) for value in values)
+        factor = scale / np.sqrt(variance + float(attribute(node, "epsilon", 1e-5)))
+        weight = np.asarray(view.constant(maker.input[1]))
+        start = view.constant(maker.input[2]) if len(maker.input) > 2 and maker.input[2] else None
+        bias = np.zeros(len(factor)) if start is None else np.asarray(start, np.float64)
+        folded = {
+            f"{node.output[0]}_weight": weight * factor.reshape((-1,) + (1,) * (weight.ndim - 1)),
+            f"{node.output[0]}_bias": (bias - mean) * factor + shift,
+        }
+        for name, value in folded.items():
+            copy.graph.initializer.append(numpy_helper.from_array(value.astype(weight.dtype), name))
+        inputs = [maker.input[0], *folded]
+        del maker.input[:]
+        maker.input.extend(inputs)
+        maker.output[0] = node.output[0]
+        gone.append(node)
+    for node in gone:
+        copy.graph.node.remove(node)
+    used = {name for node in copy.graph.node for name in node.input} | {v.name for v in copy.graph.output}
+    if not any(a.type == onnx.AttributeProto.GRAPH for n in copy.graph.node for a in n.attribute):
+        kept = [onnx.TensorProto.FromString(t.SerializeToString()) for t in copy.graph.initializer if t.name in used]
+        del copy.graph.initializer[:]
+        copy.graph.initializer.extend(kept)
+    return copy, ()
