@@ -28,9 +28,7 @@ def gptq(matrix: Matrix, steps: Matrix, moments: Matrix, limit: int) -> Matrix:
     every = np.broadcast_to(steps[:, None] if steps.ndim == 1 else steps, matrix.shape)
     parts = [
         _group(w, s, damped(h), limit)
-        for w, s, h in zip(
-            matrix.reshape(groups, -1, width), every.reshape(groups, -1, width), moments, strict=True
-        )
+        for w, s, h in zip(matrix.reshape(groups, -1, width), every.reshape(groups, -1, width), moments, strict=True)
     ]
     return no_worse(matrix, steps, moments, np.concatenate(parts), limit)
 

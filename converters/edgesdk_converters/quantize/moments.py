@@ -61,8 +61,12 @@ class Layer:
 
     node: Any
     groups: int
+    outputs: int
+    """O."""
     width: int
     """K, products per output."""
+    dims: tuple[int, ...]
+    """Of the weights."""
     kernel: tuple[int, ...] = ()
     """Spatial; empty for matrix products."""
 
@@ -97,9 +101,10 @@ def layer_of(view: GraphView, node: Any) -> Layer | None:
     dims = tuple(weight.dims)
     if node.op_type == "Conv":
         groups = int(attribute(node, "group", 1))
-        layer = Layer(node=node, groups=groups, width=math.prod(dims[1:]), kernel=dims[2:])
+        layer = Layer(node=node, groups=groups, outputs=dims[0], width=math.prod(dims[1:]), dims=dims, kernel=dims[2:])
     elif node.op_type in ("Gemm", "MatMul") and len(dims) == 2:
-        layer = Layer(node=node, groups=1, width=dims[1 - weight_axis(node)])
+        axis = weight_axis(node)
+        layer = Layer(node=node, groups=1, outputs=dims[axis], width=dims[1 - axis], dims=dims)
     else:
         return None
     return layer if 0 < layer.width <= WIDEST else None

@@ -10,19 +10,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import onnx
-
-from edgesdk import registry
 from edgesdk.errors import ConfigError, ConversionError
 from edgesdk.profiles import DeviceProfile
 from edgesdk.profiles.model import BackendPreference
 from edgesdk.schema import Document, json_schema, read_document
+from edgesdk_converters.quantize.calibrators import make_calibrator
+from edgesdk_converters.quantize.coverage import coverage
 from edgesdk_converters.quantize.recipe import RECIPE_SCHEMA, Recipe
 
 Format = Literal["onnx", "tflite"]
 
-CALIBRATORS = "edgesdk_converters.calibrators"
-"""Entry-point group of the ways to choose ranges."""
 BLOCK_SIZES = (16, 32, 64, 128, 256)
 """That ONNX Runtime's MatMulNBits computes with."""
 SCHEMA_FILE = "recipe.schema.json"
@@ -75,34 +72,33 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     if isinstance(name_or_path, Path) or os.sep in text or text.endswith((".yaml", ".yml")):
         return _read(Path(name_or_path))
     if text not in recipe_names():
-        raise ConfigError(
-            [
-                f"recipe '{text}' is unknown.{nearest(text.lower(), recipe_names())} Known: {', '.join(recipe_names())}. "
-                f"Your own: give the file's path, ./{text}.yaml."
-            ]
-        )
+        known = recipe_names()
+        hint = f"recipe '{text}' is unknown.{nearest(text.lower(), known)} Known: {', '.join(known)}."
+        raise ConfigError([f"{hint} Your own: give the file's path, ./{text}.yaml."])
     return _shipped(text)
 
 
-def recipes_for(profile: DeviceProfile, format: Format, *, optimize: Literal["speed", "size"] = "speed") -> tuple[Recipe, ...]:  # noqa: A002 - the manifest's word
+def recipes_for(
+    profile: DeviceProfile, file_format: Format, *, optimize: Literal["speed", "size"] = "speed"
+) -> tuple[Recipe, ...]:
     """The shipped recipes that make sense; :func:`suitable` also says why the others do not."""
-    return suitable(profile, format, optimize=optimize).recipes
+    return suitable(profile, file_format, optimize=optimize).recipes
 
 
-def suitable(profile: DeviceProfile, format: Format, *, optimize: Literal["speed", "size"] = "speed") -> Suitable:  # noqa: A002 - the manifest's word
+def suitable(profile: DeviceProfile, file_format: Format, *, optimize: Literal["speed", "size"] = "speed") -> Suitable:
     """Which of the shipped recipes make sense for a board.
 
     Args:
         profile: The board.
-        format: Of the file to be written.
+        file_format: Of the file to be written.
         optimize: ``speed`` leaves out what is smaller but slower than the float model.
     """
-    backends = [one for one in profile.backends if _reads(one, format)]
+    backends = [one for one in profile.backends if _reads(one, file_format)]
     kept: list[Recipe] = []
     reasons: dict[str, str] = {}
     for name in sorted(recipe_names(), key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name)):
         recipe = load_recipe(name)
-        reason = _against(recipe, profile, backends, format, optimize)
+        reason = _against(recipe, profile, backends, file_format, optimize)
         if reason is None:
             kept.append(recipe)
         else:
@@ -131,12 +127,10 @@ def _read(path: Path) -> Recipe:
     recipe = document.value
     if recipe.schema != RECIPE_SCHEMA:
         document.add(("schema",), f"'{recipe.schema}' is not read by this version. Write 'schema: {RECIPE_SCHEMA}'.")
-    known = sorted(registry.plugins(CALIBRATORS))
-    if known and recipe.calibrator not in known:
-        document.add(
-            ("calibrator",),
-            f"calibrator '{recipe.calibrator}' is unknown.{nearest(recipe.calibrator, known)} Known: {', '.join(known)}.",
-        )
+    try:
+        make_calibrator(recipe.calibrator)
+    except ConfigError as error:
+        document.add(("calibrator",), str(error))
     if recipe.block_size not in BLOCK_SIZES:
         closest = min(BLOCK_SIZES, key=lambda size: abs(size - recipe.block_size))
         document.add(
@@ -156,46 +150,46 @@ def _check_rules(document: Document[Recipe]) -> None:
                 here,
                 f"the rule says {both}. Give one of them: 'nodes: PATTERN' for names of nodes, 'op: TYPE' for an operator type.",
             )
-        elif rule.op is not None and rule.op not in _operators():
-            document.add((*here, "op"), f"operator type '{rule.op}' is unknown to ONNX.{nearest(rule.op, _operators())}")
+        elif rule.op is not None and rule.op not in coverage().operators:
+            known = sorted(coverage().operators)
+            document.add(
+                (*here, "op"),
+                f"no node of type '{rule.op}' is ever quantized.{nearest(rule.op, known)} Known: {', '.join(known)}.",
+            )
     if document.value.rules and document.value.scheme == "float16":
         document.add(
-            ("rules",), "'scheme: float16' stores every constant alike, so rules change nothing. Remove them, or choose another scheme."
+            ("rules",),
+            "'scheme: float16' stores every constant alike, so rules change nothing. Remove them, or choose another scheme.",
         )
 
 
-@cache
-def _operators() -> tuple[str, ...]:
-    return tuple(sorted({schema.name for schema in onnx.defs.get_all_schemas() if schema.domain in ("", "ai.onnx")}))
-
-
-def _reads(backend: BackendPreference, format: Format) -> bool:  # noqa: A002 - the manifest's word
-    return format in backend.formats if backend.formats else backend.name == _RUNTIME[format]
+def _reads(backend: BackendPreference, file_format: Format) -> bool:
+    return file_format in backend.formats if backend.formats else backend.name == _RUNTIME[file_format]
 
 
 def _against(
     recipe: Recipe,
     profile: DeviceProfile,
     backends: Sequence[BackendPreference],
-    format: Format,  # noqa: A002 - the manifest's word
+    file_format: Format,
     optimize: Literal["speed", "size"],
 ) -> str | None:
     """Why a recipe is left out; None where it makes sense."""
     if not backends:
         others = ", ".join(dict.fromkeys(one.name for one in profile.backends))
-        return f"no backend of {profile.id} reads {format}; it has {others}"
+        return f"no backend of {profile.id} reads {file_format}; it has {others}"
     accelerators = [one for one in backends if one.accelerator is not None]
     if any(_computes(one, recipe, profile) for one in accelerators):
         return None
     if len(accelerators) == len(backends):
         can = "; ".join(f"{one.accelerator} computes in {', '.join(_precisions(one, profile))}" for one in accelerators)
-        return f"its arithmetic is {recipe.computes}, but {can}, and no backend of {profile.id} runs {format} on the CPU"
-    gain = getattr(recipe.gain, format)
+        return f"its arithmetic is {recipe.computes}, but {can}, and no backend of {profile.id} runs {file_format} on the CPU"
+    gain = getattr(recipe.gain, file_format)
     if gain is None:
-        other = next(name for name in get_args(Format) if name != format)
-        return f"{format} does not express it. Ask for {other}"
+        other = next(name for name in get_args(Format) if name != file_format)
+        return f"{file_format} does not express it. Ask for {other}"
     if gain == "slow" and optimize == "speed":
-        return f"CPUs have no fast kernel for it in {format}: smaller, but slower than float. Ask for it with optimize 'size'"
+        return f"CPUs have no fast kernel for it in {file_format}: smaller, but slower than float. Ask for it with optimize 'size'"
     return None
 
 

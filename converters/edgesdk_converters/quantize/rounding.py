@@ -27,6 +27,7 @@ from edgesdk_converters.quantize.units import Quantizable, Unit, weight_axis
 from edgesdk_converters.quantize.weights import (
     Matrix,
     as_matrix,
+    as_scale,
     demand_finite,
     from_matrix,
     nearest,
@@ -35,8 +36,8 @@ from edgesdk_converters.quantize.weights import (
 )
 
 Array = NDArray[Any]
-Build = Callable[[onnx.ModelProto, Mapping[str, Scheme]], onnx.ModelProto]
-"""Quantizes a float model: those nodes that the mapping names, the others stay float."""
+Build = Callable[[Mapping[str, Scheme]], onnx.ModelProto]
+"""Quantizes those nodes of the float model that the mapping names; the others stay float."""
 
 STAGES = 16
 """Most passes over the calibration samples; layers of one stage do not see each other's rounding."""
@@ -80,14 +81,36 @@ class Rounder:
         self, name: str, layer: Layer, moments: Moments, weight: Array, bits: int, limit: int, *, per_channel: bool
     ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
         axis = weight_axis(layer.node)
-        matrix = as_matrix(weight, axis)
+        blocks = weight.shape != layer.dims
+        # Blocks come as rows: (O * blocks, block size), the last block of an output filled up with zeros.
+        matrix = as_matrix(weight, axis) if not blocks else weight.reshape(layer.outputs, -1)[:, : layer.width]
+        matrix = matrix.astype(np.float64)
         seen = moments.centred() if self._bias_correction else moments
         target = best_weights(matrix, seen)
-        steps = scales(target, limit, seen.second, per_channel=per_channel, search=bits < 8)
+        if blocks:
+            steps, scale = _block_scales(target, weight, limit)
+        else:
+            steps = scales(target, limit, seen.second, per_channel=per_channel, search=bits < 8)
+            scale = as_scale(steps, per_channel=per_channel)
         q = round_matrix(self._method, target, steps, seen.second, limit)
         if self._bias_correction:
-            self.shifts[name] = _means(matrix, moments.mean) - _means(q * steps[:, None], moments.mean_quantized)
-        return from_matrix(q, weight, axis), (steps if per_channel else steps[:1]).astype(np.float32)
+            rounded = q * (steps if steps.ndim > 1 else steps[:, None])
+            self.shifts[name] = _means(matrix, moments.mean) - _means(rounded, moments.mean_quantized)
+        if blocks:
+            filled = np.zeros((layer.outputs, weight.size // layer.outputs), np.int8)
+            filled[:, : layer.width] = q
+            return filled.reshape(weight.shape), scale
+        return from_matrix(q, weight, axis), scale
+
+
+def _block_scales(target: Matrix, blocks: Array, limit: int) -> tuple[Matrix, NDArray[np.float32]]:
+    """Scale of every weight (O, K), and of every block in the order of the rows of ``blocks``."""
+    outputs, width = target.shape
+    filled = np.zeros((outputs, blocks.size // outputs))
+    filled[:, :width] = target
+    steps = scales(filled.reshape(blocks.shape), limit, None)
+    every = np.repeat(steps, blocks.shape[1]).reshape(outputs, -1)[:, :width]
+    return every, as_scale(steps, per_channel=True)
 
 
 def round_matrix(method: Rounding, matrix: Matrix, steps: Matrix, moments: Matrix, limit: int) -> Matrix:
@@ -133,7 +156,7 @@ def learn(
         feeds: Calibration samples.
         largest: Magnitude of every layer's input, by tensor.
         rounder: Knows all of them afterwards.
-        build: Quantizes ``base`` with ``rounder``.
+        build: Quantizes ``base`` with ``rounder`` and :func:`with_shifts`.
         progress: Where to say how far it is.
     """
     view = GraphView(base)
@@ -146,15 +169,16 @@ def learn(
     order = [unit.info.name for unit in units]
     stages = split(layers)
     with progress.bar("rounding weights", len(stages)) as bar:
-        for number, stage in enumerate(stages):
+        for stage in stages:
             before = order[: order.index(next(iter(stage)))]
             done = {name: schemes[name] for name in before if schemes.get(name, "float") != "float"}
-            quantized = build(base, done) if done else None
+            quantized = build(done) if done else None
             limits = {name: largest[layer.node.input[0]] for name, layer in stage.items()}
             for name, moments in collect(stage, base, quantized, feeds, limits).items():
                 rounder.show(name, stage[name], moments)
-            if number == len(stages) - 1:
-                build(base, schemes)
+            # Rounds them; what they leave to the biases is known only then, so the next stage's graph is built anew.
+            last = order.index(next(reversed(stage)))
+            build({name: schemes[name] for name in order[: last + 1] if name in schemes})
             bar.advance()
 
 
@@ -194,7 +218,9 @@ def with_shifts(base: onnx.ModelProto, units: Sequence[Unit], shifts: Mapping[st
         value = (flat + shift).astype(np.float32)
         name = f"{unit.info.name}_corrected_bias"
         copy.graph.initializer.append(
-            numpy_helper.from_array(value.reshape(old.shape) if old is not None and old.size == value.size else value, name)
+            numpy_helper.from_array(
+                value.reshape(old.shape) if old is not None and old.size == value.size else value, name
+            )
         )
         if len(node.input) > at:
             node.input[at] = name

@@ -1,4 +1,4 @@
-"""Turns float weights into integers: the protocol, the choice of scales, and rounding each to its nearest.
+"""Turns float weights into integers: the choice of scales, and rounding each to its nearest.
 
 All ways of rounding work on one form of a layer: a matrix W (O, K) of O outputs, each the sum of K products with what the
 layer reads, and the second moments H (G, K, K) of the latter over calibration samples and positions; the outputs of a group
@@ -7,13 +7,29 @@ of a convolution share one of the G. What rounding W to Q costs is then, output 
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.errors import ConversionError
 from edgesdk_converters.quantize.units import Quantizable
+from edgesdk_converters.quantize.weight_formats import WeightQuantizer
+
+__all__ = [
+    "TINY",
+    "Matrix",
+    "WeightQuantizer",
+    "as_matrix",
+    "as_scale",
+    "cost",
+    "demand_finite",
+    "from_matrix",
+    "nearest",
+    "no_worse",
+    "scales",
+    "to_nearest",
+]
 
 Array = NDArray[Any]
 Matrix = NDArray[np.float64]
@@ -26,30 +42,12 @@ _FULL = 512
 """Up to this K scales are chosen by all of H, beyond it by its diagonal: the cost grows with K squared."""
 
 
-class WeightQuantizer(Protocol):
-    """Finds the integers of one node's weights."""
-
-    def __call__(
-        self, node: Quantizable, weight: Array, *, bits: int, axis: int | None, limit: int
-    ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-        """Quantize symmetrically: ``weight`` is about ``q * scale``.
-
-        Args:
-            node: Whose weights they are.
-            weight: Float, in the operator's layout.
-            bits: 4 or 8.
-            axis: Of the output channels, each with a scale of its own; None is one scale for all.
-            limit: Largest magnitude of an integer.
-
-        Returns:
-            q int8 of the weights' shape in [-limit, limit], and scale float32 (O,) or (1,).
-        """
-
-
 def nearest(
     node: Quantizable, weight: Array, *, bits: int, axis: int | None, limit: int
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Each weight to its nearest integer; below 8 bits with the scale of least squared error.
+
+    A :class:`WeightQuantizer`.
 
     Raises:
         ConversionError: A weight is NaN or infinite.
@@ -58,7 +56,7 @@ def nearest(
     matrix = as_matrix(weight, 0 if axis is None else axis)
     steps = scales(matrix, limit, None, per_channel=axis is not None, search=bits < 8)
     q = to_nearest(matrix, steps, limit)
-    return from_matrix(q, weight, 0 if axis is None else axis), (steps if axis is not None else steps[:1]).astype(np.float32)
+    return from_matrix(q, weight, 0 if axis is None else axis), as_scale(steps, per_channel=axis is not None)
 
 
 def scales(
@@ -124,6 +122,11 @@ def from_matrix(q: Matrix, weight: Array, axis: int) -> NDArray[np.int8]:
     """Back to the layout of ``weight``."""
     first = np.moveaxis(weight, axis, 0).shape
     return np.ascontiguousarray(np.moveaxis(q.reshape(first), 0, axis)).astype(np.int8)
+
+
+def as_scale(steps: Matrix, *, per_channel: bool) -> NDArray[np.float32]:
+    """(O,), or () where all outputs share one."""
+    return np.asarray(steps if per_channel else steps.flat[0], np.float32)
 
 
 def demand_finite(name: str, weight: Array) -> None:

@@ -1,0 +1,291 @@
+"""Quantizes one float model in as many ways as asked for; what calibration found is kept from one to the next."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import onnx
+from numpy.typing import NDArray
+
+from edgesdk.errors import CalibrationError, ConfigError, ConversionError
+from edgesdk_converters.graph.view import GraphView
+from edgesdk_converters.progress import Progress, Quiet
+from edgesdk_converters.quantize import equalize, qdq
+from edgesdk_converters.quantize.half import halve
+from edgesdk_converters.quantize.ranges import Observer, Range
+from edgesdk_converters.quantize.recipe import Plan, Recipe, Rule, Scheme
+from edgesdk_converters.quantize.recipes import nearest as nearest_word
+from edgesdk_converters.quantize.rounding import Rounder, learn, with_shifts
+from edgesdk_converters.quantize.units import INTEGER, Quantizable, Unit, find_units
+from edgesdk_converters.quantize.weights import demand_finite, nearest
+from edgesdk_converters.report.record import TensorHistogram
+
+Array = NDArray[Any]
+Feeds = Sequence[Sequence[Array]]
+
+MOST_SAMPLES = 256
+"""That rounding looks at, spread evenly over all: it runs the model some thirty times on each."""
+_INSTEAD: dict[Scheme, tuple[Scheme, ...]] = {
+    "w4a8": ("w8a8",),
+    "dynamic": ("w8",),
+    "w4": ("w8",),
+}
+"""What a node gets that cannot have the recipe's scheme, before it stays float."""
+
+
+class Quantizer:
+    """Quantizes one float model by plans.
+
+    The calibration samples are run once for all plans that agree on equalization; rounding with samples runs them again.
+    """
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        samples: Feeds = (),
+        *,
+        reduce_range: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        """Look at the model; nothing is run yet.
+
+        Args:
+            model: Opset >= 13, static shapes, unique node names.
+            samples: Input arrays in the graph's order, one list per inference; walked through front to back. May be empty
+                for plans that need none (``w8``, ``dynamic`` ...).
+            reduce_range: 7-bit weights, for x86-64 CPUs without VNNI.
+            progress: Where to say what is being done.
+
+        Raises:
+            ConversionError: Nothing in the model can be quantized, or a weight is NaN or infinite (names the first node).
+        """
+        self.nodes: tuple[Quantizable, ...] = qdq.quantizable(model)
+        """What can be something else than float, in graph order."""
+        units = find_units(model)
+        if not any(node.weight_elements for node in self.nodes):
+            raise ConversionError(_nothing(model))
+        _demand_finite_weights(GraphView(model), units)
+        self._model, self._samples, self._reduce_range = model, samples, reduce_range
+        self._progress = progress or Quiet()
+        self._sha256 = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+        self._bases: dict[bool, onnx.ModelProto] = {False: model}
+        self._observers: dict[bool, Observer] = {}
+        self._rounders: dict[bytes, Rounder] = {}
+
+    def plan(self, recipe: Recipe, *, schemes: Mapping[str, Scheme] | None = None) -> Plan:
+        """What a recipe means for this model.
+
+        Args:
+            recipe: ``auto`` is planned as ``w8a8``: whoever searches changes it afterwards.
+            schemes: By name of node, stronger than the recipe's rules.
+
+        Raises:
+            ConfigError: Rules or ``schemes`` name no node of the model, or ask for what a node cannot be; all at once.
+        """
+        chosen = {node.name: self._default(node, recipe) for node in self.nodes}
+        problems: list[str] = []
+        for number, rule in enumerate(recipe.rules, start=1):
+            self._follow(rule, f"recipe '{recipe.name}', rule {number}", chosen, problems)
+        for name, scheme in (schemes or {}).items():
+            self._follow(Rule(nodes=name, scheme=scheme), "schemes", chosen, problems)
+        if problems:
+            raise ConfigError(problems)
+        return Plan(
+            recipe=recipe.name,
+            model_sha256=self._sha256,
+            schemes=chosen,
+            calibrator=recipe.calibrator,
+            equalize=recipe.equalize,
+            bias_correction=recipe.bias_correction,
+            rounding=recipe.rounding,
+            per_channel=recipe.per_channel,
+            block_size=recipe.block_size,
+        )
+
+    def apply(self, plan: Plan, *, half: bool = True) -> onnx.ModelProto:
+        """A quantized copy of the model; the same plan and samples make the same bytes.
+
+        Args:
+            plan: Of this model.
+            half: Whether to store the weights of what stays float as float16; a search that tries many copies saves the time.
+
+        Raises:
+            ConversionError: The plan belongs to another graph.
+            CalibrationError: The plan needs calibration samples, and there are none.
+        """
+        self._demand_own(plan)
+        base = self._base(equalized=plan.equalize)
+        rounding = plan.rounding != "nearest" and any(scheme != "float" for scheme in plan.schemes.values())
+        ranges = self.ranges(plan) if rounding or _needs_ranges(plan) else {}
+        if rounding:
+            rounder = self._rounder(plan, base, ranges)
+            shifted = with_shifts(base, find_units(base), rounder.shifts)
+            made = qdq.insert(shifted, plan, ranges, weights=rounder, reduce_range=self._reduce_range)
+        else:
+            means = self._observer(equalized=plan.equalize).means if ranges and plan.bias_correction else None
+            made = qdq.insert(base, plan, ranges, weights=nearest, reduce_range=self._reduce_range, means=means)
+        return halve(made) if half else made
+
+    def ranges(self, plan: Plan) -> Mapping[str, Range]:
+        """Range of every activation that may become integer.
+
+        Raises:
+            CalibrationError: No samples, or NaN in a tensor.
+        """
+        observer = self._observer(equalized=plan.equalize)
+        ranges = dict(observer.ranges(plan.calibrator))
+        wide = {name: scheme for name, scheme in plan.schemes.items() if scheme == "w8a16"}
+        if wide:
+            finer = observer.ranges(plan.calibrator, levels=65536)
+            for name in qdq.activations(self._base(equalized=plan.equalize), wide):
+                ranges[name] = finer[name]
+        return ranges
+
+    def histograms(self, plan: Plan) -> tuple[TensorHistogram, ...]:
+        """What the integer activations took over the samples, and the ranges they got; empty where there are none."""
+        if not _needs_ranges(plan):
+            return ()
+        shown = qdq.activations(self._base(equalized=plan.equalize), plan.schemes)
+        ranges = {name: span for name, span in self.ranges(plan).items() if name in shown}
+        return self._observer(equalized=plan.equalize).histograms(ranges)
+
+    def weight_bytes(self) -> dict[str, int]:
+        """Elements of each node's weights, which is their size in int8; 0 for nodes without."""
+        return {node.name: node.weight_elements for node in self.nodes}
+
+    def idle(self, plan: Plan) -> tuple[str, ...]:
+        """Tensors that the plan makes integers and that no calibration sample ever made other than zero, in graph order.
+
+        Whatever they take on the board would be cut to zero: the samples lack a case, or the branch is dead.
+        """
+        if not _needs_ranges(plan):
+            return ()
+        base = self._base(equalized=plan.equalize)
+        statistics = self._observer(equalized=plan.equalize).statistics
+        shown = qdq.activations(base, plan.schemes)
+        return tuple(name for name, seen in statistics.items() if name in shown and seen.low == 0 == seen.high)
+
+    def _default(self, node: Quantizable, recipe: Recipe) -> Scheme:
+        if recipe.scheme == "float16" or (recipe.coverage == "compute" and not node.is_compute):
+            return "float"
+        return _possible(node, "w8a8" if recipe.scheme == "auto" else recipe.scheme)
+
+    def _follow(self, rule: Rule, where: str, chosen: dict[str, Scheme], problems: list[str]) -> None:
+        """Change ``chosen`` as a rule says, or note why it cannot be followed."""
+        if rule.op is not None:
+            for node in self.nodes:
+                if node.op_type == rule.op:
+                    chosen[node.name] = _possible(node, rule.scheme)
+            return
+        pattern = rule.nodes or ""
+        met = [node for node in self.nodes if node.name == pattern]
+        if not met and any(mark in pattern for mark in "*?["):
+            met = [node for node in self.nodes if fnmatch.fnmatchcase(node.name, pattern)]
+        if not met:
+            problems.append(f"{where}: {self._no_node(pattern)}")
+        elif all(rule.scheme not in node.schemes for node in met):
+            first = met[0]
+            problems.append(
+                f"{where}: node '{first.name}' ({first.op_type}) cannot be '{rule.scheme}'. It can be {', '.join(first.schemes)}."
+            )
+        else:
+            chosen.update({node.name: _possible(node, rule.scheme) for node in met})
+
+    def _no_node(self, pattern: str) -> str:
+        names = [node.name for node in self.nodes]
+        float_only = {node.name for node in self._model.graph.node} - set(names)
+        if pattern in float_only:
+            return f"node '{pattern}' can only be float: there is no integer kernel for it here. Remove the rule."
+        shown = ", ".join(names[:12]) + (f" ... ({len(names)} in all)" if len(names) > 12 else "")
+        return f"no node is called '{pattern}'.{nearest_word(pattern, names)} Nodes that can be quantized: {shown}."
+
+    def _demand_own(self, plan: Plan) -> None:
+        if plan.model_sha256 != self._sha256:
+            known = {node.name for node in self.nodes}
+            strange = [name for name in plan.schemes if name not in known]
+            raise ConversionError(
+                f"plan '{plan.recipe}' was made for another graph (sha256 {plan.model_sha256[:12]}, this one is {self._sha256[:12]}"
+                + (f"; it names '{strange[0]}', which is not here" if strange else "")
+                + "). Convert the same source with the same options, or convert again without the plan."
+            )
+
+    def _base(self, *, equalized: bool) -> onnx.ModelProto:
+        if equalized not in self._bases:
+            maxima = self._observer(equalized=False).channel_maxima
+            wanted = {name: maxima[name] for name in equalize.inputs(self._model)}
+            self._bases[True] = equalize.equalize(self._model, wanted)
+        return self._bases[equalized]
+
+    def _observer(self, *, equalized: bool) -> Observer:
+        if equalized not in self._observers:
+            if not len(self._samples):
+                raise CalibrationError(
+                    "no calibration samples: static int8 needs some. Give a folder with --calibration."
+                )
+            base = self._base(equalized=equalized)
+            tensors = qdq.activations(base) | set(equalize.inputs(base) if not equalized else ())
+            self._observers[equalized] = Observer(base, self._samples, tensors, progress=self._progress)
+        return self._observers[equalized]
+
+    def _rounder(self, plan: Plan, base: onnx.ModelProto, ranges: Mapping[str, Range]) -> Rounder:
+        key = _without_name(plan)
+        if key not in self._rounders:
+            rounder = Rounder(plan.rounding, bias_correction=plan.bias_correction)
+            units = find_units(base)
+
+            def build(schemes: Mapping[str, Scheme]) -> onnx.ModelProto:
+                part = msgspec.structs.replace(plan, schemes=dict(schemes))
+                shifted = with_shifts(base, units, rounder.shifts)
+                return qdq.insert(shifted, part, ranges, weights=rounder, reduce_range=self._reduce_range)
+
+            largest = {name: max(-span.low, span.high) for name, span in ranges.items()}
+            learn(
+                base,
+                units,
+                plan.schemes,
+                _spread(self._samples, MOST_SAMPLES),
+                largest,
+                rounder=rounder,
+                build=build,
+                progress=self._progress,
+            )
+            self._rounders = {key: rounder}  # one at a time: it holds all weights
+        return self._rounders[key]
+
+
+def _possible(node: Quantizable, scheme: Scheme) -> Scheme:
+    """The scheme, or the nearest that the node can have."""
+    return next((one for one in (scheme, *_INSTEAD.get(scheme, ())) if one in node.schemes), "float")
+
+
+def _needs_ranges(plan: Plan) -> bool:
+    return any(scheme in INTEGER for scheme in plan.schemes.values())
+
+
+def _without_name(plan: Plan) -> bytes:
+    return msgspec.json.encode(msgspec.structs.replace(plan, recipe=""))
+
+
+def _spread(samples: Feeds, most: int) -> Feeds:
+    """Evenly over all of them."""
+    return samples if len(samples) <= most else samples[:: -(-len(samples) // most)]
+
+
+def _demand_finite_weights(view: GraphView, units: Sequence[Unit]) -> None:
+    for unit in units:
+        if unit.info.weight_elements and unit.row.weight is not None:
+            weight = view.constant(unit.node.input[unit.row.weight])
+            if weight is not None:
+                demand_finite(unit.info.name, weight)
+
+
+def _nothing(model: onnx.ModelProto) -> str:
+    half = any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in model.graph.initializer)
+    return (
+        "nothing in this model can be quantized: it has no Conv, Gemm or MatMul with constant float32 weights at its top level"
+        + (". Its weights are float16: export it again in float32 (without half=True)" if half else "")
+    )
