@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 
 from edgesdk.errors import NodeProblem
-from edgesdk_converters.tflite.lower import cleanup, fusion, importer, writer
+from edgesdk_converters.tflite.lower import cleanup, fusion, importer, quantized, writer
 from edgesdk_converters.tflite.lower.lowering import Lowering
 from edgesdk_converters.tflite.lower.problems import raise_all
 
@@ -35,10 +35,18 @@ def expressible(model: onnx.ModelProto, *, name: str = "model") -> tuple[NodePro
 
 
 def _lowered(model: onnx.ModelProto, name: str) -> tuple[Lowering, list[NodeProblem]]:
-    graph, problems = importer.read(model, name=name)
-    fusion.fuse(graph)
-    lowering = Lowering(graph)
-    lowering.run()
+    keep_float: frozenset[str] = frozenset()
+    while True:
+        graph, problems = importer.read(model, name=name)
+        fusion.fuse(graph)
+        absorbed = quantized.absorb(graph, keep_float)
+        lowering = Lowering(graph)
+        lowering.run()
+        # Nodes whose family cannot write them with integers get DEQUANTIZE and QUANTIZE around them instead.
+        faulty = quantized.faults(lowering, absorbed)
+        if not faulty:
+            break
+        keep_float |= faulty
     known = {(problem.node, problem.op_type) for problem in problems}
     problems += [problem for problem in lowering.problems if (problem.node, problem.op_type) not in known]
     return lowering, problems

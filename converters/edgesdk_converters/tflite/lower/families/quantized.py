@@ -1,0 +1,59 @@
+"""QuantizeLinear and DequantizeLinear where they stay, and the integer matrix product."""
+
+from __future__ import annotations
+
+from edgesdk_converters.tflite.lower.ir import Node
+from edgesdk_converters.tflite.lower.lowering import Lowering
+from edgesdk_converters.tflite.lower.quantized import DOMAIN
+from edgesdk_converters.tflite.lower.registry import Int8, lowers
+
+
+@lowers("QuantizeLinear")
+@lowers("Requantize", domain=DOMAIN)
+def quantize(ctx: Lowering, node: Node) -> None:
+    """QUANTIZE, of float or of other integers."""
+    if ctx.info(node.outputs[0]).quantization is None:
+        ctx.refuse(
+            "its scale or zero point is computed, or has blocks", "Quantize with constant scales per tensor or channel"
+        )
+    value = ctx.value(node.inputs[0])
+    ctx.emit("QUANTIZE", [value.tensor], [ctx.out(node.outputs[0], value.layout)])
+
+
+@lowers("DequantizeLinear")
+def dequantize(ctx: Lowering, node: Node) -> None:
+    """DEQUANTIZE."""
+    if ctx.info(node.inputs[0]).quantization is None:
+        ctx.refuse(
+            "its scale or zero point is computed, or has blocks", "Quantize with constant scales per tensor or channel"
+        )
+    value = ctx.value(node.inputs[0])
+    ctx.emit("DEQUANTIZE", [value.tensor], [ctx.out(node.outputs[0], value.layout)])
+
+
+@lowers("Dense", domain=DOMAIN, fuses=True, int8=Int8("free"))
+def dense(ctx: Lowering, node: Node) -> None:
+    """CONV_2D of one pixel: unlike FULLY_CONNECTED it has had a scale per output channel since its first int8 version."""
+    data, weights = ctx.tensor(node.inputs[0]), ctx.tensor(node.inputs[1])
+    made, inner = weights.shape
+    rows = data.size // inner
+    quantization = ctx.info(node.outputs[0]).quantization
+    pixels = ctx.reshaped(data, (1, rows, 1, inner))
+    kernel = ctx.reshaped(weights, (made, 1, 1, inner))
+    bias = ctx.tensor(node.input(2)) if node.input(2) else ctx.zeros((made,), like=node)
+    product = ctx.op(
+        "CONV_2D",
+        [pixels, kernel, bias],
+        (1, rows, 1, made),
+        data.dtype,
+        quantization,
+        padding="VALID",
+        strideH=1,
+        strideW=1,
+        dilationHFactor=1,
+        dilationWFactor=1,
+        fusedActivationFunction=node.activation,
+    )
+    out = ctx.out(node.outputs[0])
+    if not ctx.rename(product, out):
+        ctx.emit("RESHAPE", [product, ctx.ints(out.shape)], [out], newShape=list(out.shape))
