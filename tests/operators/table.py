@@ -9,8 +9,8 @@ from pathlib import Path
 
 import yaml
 
-sys.path.insert(0, str(Path(__file__).parent))
-from cases import Outcome, names, run_all
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from tests.operators.cases import Outcome, names, run_all
 
 KNOWN = Path(__file__).with_name("impossible.yaml")
 HEAD = """# Operators
