@@ -42,6 +42,7 @@ def absorb(graph: Graph, keep_float: frozenset[str] = frozenset()) -> frozenset[
     _drop_clamps(graph)
     names = _Absorber(graph, keep_float).run()
     drop_dead(graph)
+    _fold_biases(graph)
     return names
 
 
@@ -176,6 +177,23 @@ def _bounds(graph: Graph, node: Node) -> tuple[float, float]:
     if low is None or high is None:
         return np.inf, -np.inf
     return float(low.reshape(-1)[0]), float(high.reshape(-1)[0])
+
+
+def _fold_biases(graph: Graph) -> None:
+    """DEQUANTIZE takes no int32: what is left of the biases becomes float again."""
+    gone: list[Node] = []
+    for node in graph.nodes:
+        info = graph.infos.get(node.inputs[0]) if node.op_type == _DQ else None
+        if info is None or info.data is None or info.quantization is None or info.dtype != "int32":
+            continue
+        shape = [1] * info.rank
+        if info.quantization.axis is not None:
+            shape[info.quantization.axis] = -1
+        name = node.outputs[0]
+        data = np.asarray(info.data * info.quantization.scale.reshape(shape), np.float32)
+        graph.infos[name] = Info(name, tuple(data.shape), "float32", data)
+        gone.append(node)
+    graph.remove(gone)
 
 
 class _Absorber:
