@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgesdk_converters.tflite.lower.affine import fold_affine
 from edgesdk_converters.tflite.lower.ir import Activation, Array, Graph, Info, Node
+from edgesdk_converters.tflite.lower.patterns import rewrite
 from edgesdk_converters.tflite.lower.registry import rule_of
 
 
@@ -12,6 +14,8 @@ def fuse(graph: Graph) -> None:
     """All rewrites, in place."""
     drop_identities(graph)
     fold_batch_norm(graph)
+    rewrite(graph)
+    fold_affine(graph)
     fold_pads(graph)
     fuse_bias(graph)
     fuse_activations(graph)
