@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgesdk_converters.tflite.lower.ir import Operator, Tensor
+from edgesdk_converters.tflite.lower.sink import sink_reshapes
 
 HALF_FROM = 32
 """Elements; smaller constants gain less than the DEQUANTIZE's tensor costs."""
@@ -18,6 +19,7 @@ _WEIGHTED = frozenset(
 def tidy(operators: Sequence[Operator], inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Operator]:
     """Operators without detours."""
     kept = _join_reshapes(list(operators), outputs)
+    kept = _join_reshapes(sink_reshapes(_drop_dead(kept, outputs), outputs), outputs)
     return _drop_dead(kept, outputs)
 
 

@@ -85,6 +85,7 @@ def rewrite(graph: Graph) -> None:
         ("Tanh", _gelu_tanh),
         ("Div", _rsqrt),
     )
+    _split(at)
     for op_type, pattern in patterns:
         for node in [node for node in graph.nodes if node.op_type == op_type and not node.domain]:
             pattern(at, node)
@@ -245,3 +246,38 @@ def _rsqrt(at: Rewriter, division: Node) -> bool:
     else:
         at.replace([root, division], [inverse, product])
     return True
+
+
+def _split(at: Rewriter) -> None:
+    """Slices that cut a tensor into all its parts along one axis are one Split."""
+    for name, takers in list(at.takers.items()):
+        slices = [node for node in takers if node.op_type == "Slice" and not node.domain and node.inputs[0] == name]
+        if len(slices) < 2 or name not in at.graph.infos:
+            continue
+        shape = at.graph.infos[name].shape
+        cuts = [_cut(at, node, shape) for node in slices]
+        if any(cut is None for cut in cuts):
+            continue
+        ordered = sorted((cut, node.outputs[0]) for cut, node in zip(cuts, slices, strict=True) if cut is not None)
+        axis, position = ordered[0][0][0], 0
+        for (along, start, stop), _ in ordered:
+            if along != axis or start != position:
+                break
+            position = stop
+        else:
+            if position == shape[axis]:
+                first = min(at.graph.nodes.index(node) for node in slices)
+                made = Node("Split", slices[0].name, [name], [output for _, output in ordered], {"axis": axis})
+                at.graph.nodes.insert(first, made)
+                at.replace(slices, [])
+
+
+def _cut(at: Rewriter, node: Node, shape: tuple[int, ...]) -> tuple[int, int, int] | None:
+    """(axis, start, stop) of a Slice along one axis with step 1."""
+    values = [at.graph.constant(name) if name else None for name in (*node.inputs[1:], "", "")[:4]]
+    starts, stops, axes, steps = values
+    if starts is None or stops is None or starts.size != 1 or (steps is not None and steps.reshape(-1)[0] != 1):
+        return None
+    axis = int(axes.reshape(-1)[0]) % len(shape) if axes is not None else 0
+    start, stop, _ = slice(int(starts.reshape(-1)[0]), int(stops.reshape(-1)[0])).indices(shape[axis])
+    return axis, start, stop
