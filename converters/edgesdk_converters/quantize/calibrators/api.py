@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -24,8 +24,10 @@ class Calibrator(Protocol):
     must not grow with the number of samples.
     """
 
-    name: ClassVar[str]
-    """Of its entry point."""
+    @property
+    def name(self) -> str:
+        """Of its entry point."""
+
     passes: int
     """How often it wants to see every value of every sample; 0 where extremes and histogram are enough."""
 
