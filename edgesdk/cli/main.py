@@ -17,7 +17,7 @@ import edgesdk
 from edgesdk import registry
 from edgesdk.errors import EdgeSdkError, PluginError
 
-CONVERTER_COMMANDS = ("convert", "models")
+CONVERTER_COMMANDS = ("convert", "models", "report", "sweep")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 CONVERTERS_PIP_LINE = "pip install edgesdk-converters   (in a checkout: pip install -e ./converters)"
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from edgesdk.bundle.manifest import Latency
+from edgesdk_converters.guard.turns import turn
 
 ALLOWANCE = 1.05
 """A ratio up to this counts as "not slower": it is what two measurements of one and the same model differ by."""
@@ -31,7 +32,7 @@ def measure(variant: Callable[[], object], reference: Callable[[], object]) -> L
         variant: Runs the variant once.
         reference: Runs the float variant once, on the same input.
     """
-    with _one_core():
+    with turn(), _one_core():
         for _ in range(2):
             variant()
             reference()

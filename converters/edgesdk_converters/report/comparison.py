@@ -14,6 +14,7 @@ from edgesdk_converters.report.tables import facts, lines, table
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ROWS = 12
+_SAID_ELSEWHERE = ("kind", "picture_size_wh")
 _DASH = "\N{EN DASH}"
 
 
@@ -31,7 +32,7 @@ def examples(record: Record) -> Html | None:
             "Left the float model, right the quantized one.",
             class_="note",
         ),
-        [_example(one) for one in ordered],
+        el("div", [_example(one) for one in ordered], class_="examples"),
     )
 
 
@@ -42,12 +43,13 @@ def _example(one: Example) -> Html:
         else el("span", "\N{NOT EQUAL TO} differs", class_="tag bad")
     )
     pictures = None
+    both = one.got_png.startswith(_PNG)
     if one.picture_png.startswith(_PNG):
         pictures = el(
             "div",
-            _picture(one.picture_png, "float", one),
-            _picture(one.got_png, "quantized", one) if one.got_png.startswith(_PNG) else None,
-            class_="pair",
+            _picture(one.picture_png, "float" if both else "input", one),
+            _picture(one.got_png, "quantized", one) if both else None,
+            class_="pair" if both else "pair alone",
         )
     return el("article", el("h3", one.name, " ", mark), pictures, _differences(one), class_="example")
 
@@ -56,7 +58,11 @@ def _picture(png: bytes, whose: str, one: Example) -> Html:
     data = base64.b64encode(png).decode("ascii")
     return el(
         "figure",
-        el("img", src=f"data:image/png;base64,{data}", alt=f"{one.name} with the result of the {whose} model"),
+        el(
+            "img",
+            src=f"data:image/png;base64,{data}",
+            alt=one.name if whose == "input" else f"{one.name} with the result of the {whose} model",
+        ),
         el("figcaption", whose),
     )
 
@@ -64,7 +70,7 @@ def _picture(png: bytes, whose: str, one: Example) -> Html:
 def _differences(one: Example) -> Html:
     """Typed results as rows; those that differ first, all others as far as there is room."""
     expected, got = dict(_leaves(one.expected)), dict(_leaves(one.got))
-    names = list(dict.fromkeys([*expected, *got]))
+    names = [name for name in dict.fromkeys([*expected, *got]) if name not in _SAID_ELSEWHERE]
     differing = [name for name in names if expected.get(name) != got.get(name)]
     equal = [name for name in names if name not in set(differing)]
     shown = set([*differing, *equal][:_ROWS])
@@ -180,7 +186,7 @@ def _stability(points: tuple[tuple[int, float], ...]) -> Html | None:
         return None
     top = max(change for _, change in known) * 1.15 or 1.0
     x = Scale(low=known[0][0], high=known[-1][0], start=46, stop=330, log=True)
-    y = Scale(low=0, high=top, start=110, stop=24)
+    y = Scale(low=0, high=top, start=110, stop=8)
     path = " ".join(f"{'L' if at else 'M'}{x(count)} {y(change)}" for at, (count, change) in enumerate(known))
     return el(
         "figure",
@@ -202,13 +208,13 @@ def _stability(points: tuple[tuple[int, float], ...]) -> Html | None:
             [el("text", f"{count:,}", x=x(count), y=127, text_anchor="middle") for count, _ in _apart(known, x)],
             el("text", markup.percent(known[0][1]), x=40, y=y(known[0][1]) + 4, text_anchor="end"),
             el("text", "0", x=40, y=114, text_anchor="end"),
-            el("text", "change of the ranges when as many samples again are added", x=0, y=12),
             el("text", "samples", x=188, y=144, text_anchor="middle"),
             viewBox="0 0 350 150",
             role="img",
             aria_label="stability of the ranges: "
             + ", ".join(f"{count} samples {markup.percent(change)}" for count, change in known),
         ),
+        el("figcaption", "mean change of the ranges when as many samples again are added"),
         class_="stability",
     )
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Iterator
 
 _VOID = frozenset({"br", "col", "hr", "img", "link", "meta"})
-_ALSO_KEPT = "\n\t"
+_ALSO_KEPT = "\n\t\N{NO-BREAK SPACE}"
 
 
 class Html(str):
@@ -70,22 +70,26 @@ def _flat(child: object) -> Iterator[str]:
         yield escape(child)
 
 
+NBSP = "\N{NO-BREAK SPACE}"
+"""Between a number and its unit, which no line end may part."""
+
+
 # -- numbers ---------------------------------------------------------------------------------------------------------
 
 
 def size(count: float) -> str:
     """Bytes in decimal units, as file managers and data sheets have them: ``52.4 kB``."""
     if count < 1000:
-        return f"{count:.0f} B"
+        return f"{count:.0f}{NBSP}B"
     for unit, scale in (("kB", 1e3), ("MB", 1e6), ("GB", 1e9)):
         if count < scale * 999.5 or unit == "GB":
-            return f"{digits(count / scale)} {unit}"
+            return f"{digits(count / scale)}{NBSP}{unit}"
     raise AssertionError
 
 
 def milliseconds(value: float) -> str:
     """``0.42 ms``, ``31.5 ms``, ``1.25 s``."""
-    return f"{digits(value / 1000)} s" if value >= 1000 else f"{digits(value)} ms"
+    return f"{digits(value / 1000)}{NBSP}s" if value >= 1000 else f"{digits(value)}{NBSP}ms"
 
 
 def times(value: float) -> str:
@@ -100,7 +104,7 @@ def percent(share: float) -> str:
     text = f"{share * 100:.1f}"
     if text == "100.0" and share < 1:
         text = f"{math.floor(share * 1e4) / 100:.2f}"
-    return f"{text.removesuffix('.0')} %"
+    return f"{text.removesuffix('.0')}{NBSP}%"
 
 
 def decibel(value: float) -> str:
@@ -109,7 +113,7 @@ def decibel(value: float) -> str:
         return "equal"
     if value <= -120:
         return "lost"
-    return f"{minus(f'{value:.1f}')} dB"
+    return f"{minus(f'{value:.1f}')}{NBSP}dB"
 
 
 def number(value: float) -> str:

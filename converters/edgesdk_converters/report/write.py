@@ -64,17 +64,18 @@ def to_json(record: Record) -> bytes:
     """The record as JSON; pictures are base64."""
     plain: dict[str, Any] = msgspec.to_builtins(record, order="deterministic")
     # The schema equals its default and would be left out; a reader decides by it before anything else.
-    content = msgspec.json.encode(_finite({"schema": record.schema, **plain}))
+    content = msgspec.json.encode(finite({"schema": record.schema, **plain}))
     return msgspec.json.format(content, indent=1) + b"\n"
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Plain data without infinities and what is no number."""
     if isinstance(value, float) and not math.isfinite(value):
         return -_HUGE if value < 0 else _HUGE
     if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
+        return {key: finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
+        return [finite(inner) for inner in value]
     return value
 
 

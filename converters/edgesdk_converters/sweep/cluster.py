@@ -1,0 +1,132 @@
+"""Runs cells on a Dask cluster. Workers need the converters, but no shared folder: files go there and results come back."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import io
+import tempfile
+import uuid
+import warnings
+import zipfile
+from collections.abc import Generator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgesdk.errors import ConversionError, MissingExtraError
+from edgesdk_converters.sweep.cells import Cell
+from edgesdk_converters.sweep.results import Outcome
+
+MAX_PARCEL_BYTES = 1 << 30
+_CONNECT_S = 10
+
+
+def run_on_cluster(cells: Sequence[Cell], address: str) -> Generator[tuple[Cell, Outcome], None, None]:
+    """Run cells on the workers of a scheduler; yields each as it ends.
+
+    A cell whose worker dies is given to another one. What is read by a cell travels once per model, through the scheduler.
+
+    Args:
+        cells: What to do.
+        address: Of the scheduler, ``tcp://host:8786``.
+
+    Raises:
+        MissingExtraError: distributed is not installed here.
+        ConversionError: Nobody answers at the address, or a model's files are too large to travel.
+    """
+    try:
+        distributed = importlib.import_module("distributed")
+    except ImportError as error:
+        raise MissingExtraError(
+            f"--cluster needs distributed, which does not import here ({error}). "
+            "Install it: pip install 'edgesdk-converters[cluster]'"
+        ) from error
+    try:
+        client = distributed.Client(address, timeout=_CONNECT_S, set_as_default=False)
+    except (OSError, ValueError) as error:  # TimeoutError is an OSError
+        raise ConversionError(
+            f"--cluster {address}: no Dask scheduler answers there ({error}). Start one: dask scheduler; "
+            f"and workers: dask worker {address}"
+        ) from error
+    futures: dict[Any, Cell] = {}
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sending large graph")  # once per model, not per cell
+            parcels: dict[str, Any] = {}
+            run = uuid.uuid4().hex[:8]  # keys of this run: results of an earlier one are not ours
+            for cell in cells:
+                content = pack(cell)
+                digest = hashlib.sha256(content).hexdigest()
+                if digest not in parcels:
+                    parcels[digest] = client.submit(
+                        _parcel, content, key=f"edgesdk-parcel-{digest[:16]}-{run}", pure=False
+                    )
+                future = client.submit(
+                    run_remote,
+                    cell.arguments,
+                    cell.moved,
+                    parcels[digest],
+                    version("edgesdk-converters"),
+                    key=f"edgesdk-cell-{cell.slug}-{cell.key[:16]}-{run}",
+                    pure=False,
+                )
+                futures[future] = cell
+        for future in distributed.as_completed(list(futures)):
+            yield futures[future], _brought(future)
+            future.release()
+    finally:
+        client.cancel(list(futures))
+        client.close()
+
+
+def _brought(future: Any) -> Outcome:
+    if future.status != "finished":
+        error = future.exception() if future.status == "error" else future.status
+        return Outcome(status="failed", error=f"the cluster could not run it: {type(error).__name__}: {error}")
+    return msgspec.msgpack.decode(future.result(), type=Outcome)
+
+
+def pack(cell: Cell) -> bytes:
+    """The files of a cell as a zip; equal files make equal bytes.
+
+    Raises:
+        ConversionError: They are larger than what a scheduler should carry.
+    """
+    total = sum(Path(file).stat().st_size for file in cell.files.values())
+    if total > MAX_PARCEL_BYTES:
+        raise ConversionError(
+            f"{cell.title}: its files have {total:,} bytes, at most {MAX_PARCEL_BYTES:,} go to a cluster. "
+            "Use fewer calibration samples; a few hundred are enough."
+        )
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for inside, file in sorted(cell.files.items()):
+            archive.writestr(zipfile.ZipInfo(inside), Path(file).read_bytes())
+    return buffer.getvalue()
+
+
+def _parcel(content: bytes) -> bytes:
+    """A task of its own, so that a worker's death costs no more than sending it again."""
+    return content
+
+
+def run_remote(arguments: dict[str, str], moved: dict[str, str], parcel: bytes, expected: str) -> bytes:
+    """What a worker does: unpack, convert in a process of its own, send everything back."""
+    from edgesdk_converters.sweep.process import Runner
+
+    if version("edgesdk-converters") != expected:
+        return msgspec.msgpack.encode(
+            Outcome(
+                status="failed",
+                error=f"the worker has edgesdk-converters {version('edgesdk-converters')}, expected {expected} as here. "
+                f"Install it there: pip install edgesdk-converters=={expected}",
+            )
+        )
+    with tempfile.TemporaryDirectory(prefix="edgesdk-sweep-", ignore_cleanup_errors=True) as folder:
+        with zipfile.ZipFile(io.BytesIO(parcel)) as archive:
+            archive.extractall(folder)
+        there = {**arguments, **{role: str(Path(folder) / inside) for role, inside in moved.items()}}
+        return msgspec.msgpack.encode(Runner().run(there, Path(folder)))
