@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from edgesdk.bundle.manifest import ConstantInput, Contract, ImageInput, InputSpec, OutputSpec, StateInput, TensorInput
 from edgesdk.errors import CalibrationError
 from edgesdk_converters.calibration import CalibrationSet, media_of
+from edgesdk_converters.calibration.feeds import Store
 
 OUT = (OutputSpec(name="y", shape=(1, 4), dtype="float32"),)
 
@@ -136,12 +137,129 @@ def test_arrays__pickles_are_never_loaded(tmp_path: Path) -> None:
         CalibrationSet.from_folder(tmp_path, contract(tensor()))
 
 
-def test_split__every_fifth_is_held_out(tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", np.arange(10 * 12, dtype=np.float32).reshape(10, 1, 3, 4))
+def test_split__a_fifth_is_held_out(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(50, 1, 3, 4)).astype(np.float32))
     used, held = CalibrationSet.from_folder(tmp_path, contract(tensor())).split()
-    assert (len(used.feeds), len(held.feeds)) == (8, 2)
-    assert held.feeds[0][0].flat[0] == 4 * 12
+    assert (len(used.feeds), len(held.feeds)) == (40, 10)
+    assert set(used.names).isdisjoint(held.names)
+    assert len({*used.names, *held.names}) == 50
     assert not held.shared
+
+
+def rows(tmp_path: Path, values: NDArray[np.float32], names: Sequence[str]) -> CalibrationSet:
+    tmp_path.mkdir(exist_ok=True)
+    for name, value in zip(names, values, strict=True):
+        np.save(tmp_path / f"{name}.npy", value)
+    return CalibrationSet.from_folder(tmp_path, contract(tensor()))
+
+
+def values_of(data: CalibrationSet) -> set[float]:
+    return {float(feed[0].flat[0]) for feed in data.feeds}
+
+
+def test_split__follows_the_content_and_not_the_names(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(30, 1, 3, 4)).astype(np.float32)
+    one = rows(tmp_path / "a", values, [f"{number:02}" for number in range(30)])
+    other = rows(tmp_path / "b", values[::-1], [f"x{number:02}" for number in range(30)])
+    assert values_of(one.split()[1]) == values_of(other.split()[1])
+
+
+def test_split__more_files_move_few_of_the_others(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(55, 1, 3, 4)).astype(np.float32)
+    names = [f"{number:02}" for number in range(55)]
+    before = values_of(rows(tmp_path / "a", values[:50], names[:50]).split()[1])
+    after = values_of(rows(tmp_path / "b", values, names).split()[1])
+    assert len(before & after) >= 7
+
+
+def test_split__copies_stay_together(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(20, 1, 3, 4)).astype(np.float32)
+    values = np.concatenate([values, values, values * 1.001])  # twice the same, once nearly
+    data = rows(tmp_path / "a", values, [f"{number:02}" for number in range(60)])
+    used, held = data.split()
+    assert 6 <= len(held.units) <= 15
+    assert {round(value, 2) for value in values_of(used)}.isdisjoint({round(value, 2) for value in values_of(held)})
+
+
+def test_split__nothing_but_copies_of_one(tmp_path: Path) -> None:
+    data = rows(tmp_path / "a", np.ones((10, 1, 3, 4), np.float32), [f"{number:02}" for number in range(10)])
+    used, held = data.split()
+    assert (len(used.units), held.names) == (8, ("08.npy", "09.npy"))
+
+
+def test_split__each_label_gives_its_share(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for label, count in (("cat", 40), ("dog", 10)):
+        (tmp_path / label).mkdir()
+        for number in range(count):
+            np.save(tmp_path / label / f"{number}.npy", rng.normal(size=(1, 3, 4)).astype(np.float32))
+    used, held = CalibrationSet.from_folder(tmp_path, contract(tensor())).split()
+    assert (held.labels.count("cat"), held.labels.count("dog")) == (8, 2)
+    assert (used.labels.count("cat"), used.labels.count("dog")) == (32, 8)
+
+
+def test_feeds__are_read_again_and_again(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(7, 1, 3, 4)).astype(np.float32)
+    np.save(tmp_path / "a.npy", values)
+    np.savez_compressed(tmp_path / "b.npz", x=values + 1)
+    np.savez(tmp_path / "c.npz", x=np.asfortranarray(values[:, 0] + 2))
+    data = CalibrationSet.from_folder(tmp_path, contract(tensor()))
+    expected = np.concatenate([values, values + 1, values + 2])
+    for _ in range(2):
+        np.testing.assert_array_equal(np.stack([feed[0] for feed in data.feeds]), expected)
+    np.testing.assert_array_equal(np.stack([feed[0] for feed in data.feeds[::-4]]), expected[::-4])
+    np.testing.assert_array_equal(np.stack([feed[0] for feed in data.feeds[3:19:5][1:]]), expected[3:19:5][1:])
+    np.testing.assert_array_equal(data.feeds[-1][0], expected[-1])
+    assert len(data.feeds[::5]) == 5
+    with pytest.raises(IndexError):
+        data.feeds[21]
+
+
+def test_feeds__little_is_kept_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((6, 1, 3, 4), np.float32))
+    data = CalibrationSet.from_folder(tmp_path, contract(tensor()))
+    first = [feed[0] for feed in data.feeds]
+    assert all(one is feed[0] for one, feed in zip(first, data.feeds, strict=True))  # small: decoded once
+    monkeypatch.setattr(Store.__init__, "__defaults__", (100,))
+    data = CalibrationSet.from_folder(tmp_path, contract(tensor()))
+    first = [feed[0] for feed in data.feeds]
+    assert [one is feed[0] for one, feed in zip(first, data.feeds, strict=True)] == [True, True, *[False] * 4]
+
+
+def test_feeds__file_that_changed_meanwhile(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((6, 1, 3, 4), np.float32))
+    data = CalibrationSet.from_folder(tmp_path, contract(tensor()))
+    content = (tmp_path / "a.npy").read_bytes()
+    (tmp_path / "a.npy").write_bytes(content[:-40])
+    with pytest.raises(CalibrationError, match=r"a\.npy: cannot be read as an array \(it ends 40 bytes too early\)"):
+        list(data.feeds)
+
+
+def test_arrays__truncated(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((6, 1, 3, 4), np.float32))
+    content = (tmp_path / "a.npy").read_bytes()
+    (tmp_path / "a.npy").write_bytes(content[:-40])
+    with pytest.raises(CalibrationError, match=r"it ends 40 bytes too early\)\. Save it again with np\.save"):
+        CalibrationSet.from_folder(tmp_path, contract(tensor()))
+
+
+def test_arrays__damaged_archive(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "a.npz", x=np.random.default_rng(0).normal(size=(6, 3, 4)).astype(np.float32))
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    content[120:140] = bytes(20)
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(CalibrationError, match=r"a\.npz: cannot be read as an array .* Save it again with np\.save"):
+        CalibrationSet.from_folder(tmp_path, contract(tensor()))
+
+
+def test_arrays__nan(tmp_path: Path) -> None:
+    values = np.zeros((6, 1, 3, 4), np.float32)
+    values[4, 0, 1, 1] = np.nan
+    np.save(tmp_path / "a.npy", values)
+    with pytest.raises(
+        CalibrationError, match=r"a\.npy: sample 4 has NaN in input 'x'\. Repair whatever wrote the file, or"
+    ):
+        CalibrationSet.from_folder(tmp_path, contract(tensor()))
 
 
 def state_contract() -> Contract:
@@ -179,3 +297,96 @@ def test_rolled__states_follow_the_model(tmp_path: Path) -> None:
 def test_thinned__spread_evenly(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((10, 1, 2), np.float32))
     assert len(CalibrationSet.from_folder(tmp_path, state_contract()).thinned(5).feeds) == 5
+
+
+def test_rolled__states_are_made_again_for_every_walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Store.__init__, "__defaults__", (0,))
+    np.save(tmp_path / "a.npy", np.ones((9, 1, 2), np.float32))
+    np.save(tmp_path / "b.npy", np.full((3, 1, 2), 2, np.float32))
+    runs = []
+
+    def run(feed: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        runs.append(1)
+        return [feed[0] + feed[1]]
+
+    rolled = CalibrationSet.from_folder(tmp_path, state_contract()).rolled(state_contract(), run)
+    expected = [*map(float, range(9)), 0.0, 2.0, 4.0]
+    for _ in range(2):
+        assert [float(feed[1][0, 0]) for feed in rolled.feeds] == expected
+    assert len(runs) == 2 * (8 + 2)
+    assert [float(feed[1][0, 0]) for feed in rolled.feeds[::4]] == expected[::4]
+    assert float(rolled.feeds[7][1][0, 0]) == 7
+    assert float(rolled.units[1][-1][1][0, 0]) == 4
+    assert [float(feed[1][0, 0]) for feed in rolled.thinned(5).feeds] == [0, 3, 6, 0]
+    used, held = rolled.split()
+    assert [float(feed[1][0, 0]) for feed in held.feeds] == [7, 8, 4]
+    assert len(used.feeds) == 9
+
+
+def labelled(folder: Path, files: Sequence[str]) -> Path:
+    for number, name in enumerate(files):
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.save(file, np.full((1, 3, 4), number, np.float32))
+    return folder
+
+
+def with_labels(*labels: str) -> Contract:
+    return Contract(task="raw", inputs=(tensor(),), outputs=OUT, labels=labels)
+
+
+def test_labels__subfolders(tmp_path: Path) -> None:
+    folder = labelled(tmp_path, ["cat/1.npy", "cat/2.npy", "dog/deep/3.npy"])
+    assert CalibrationSet.from_folder(folder, with_labels("dog", "cat")).labels == ("cat", "cat", "dog")
+    assert CalibrationSet.from_folder(folder, contract(tensor())).labels == ("cat", "cat", "dog")
+    assert CalibrationSet.from_folder(folder, with_labels("day", "night")).labels == (None,) * 3
+
+
+def test_labels__class_ids(tmp_path: Path) -> None:
+    folder = labelled(tmp_path, ["0/1.npy", "1/2.npy"])
+    assert CalibrationSet.from_folder(folder, with_labels("dog", "cat")).labels == ("dog", "cat")
+
+
+def test_labels__none(tmp_path: Path) -> None:
+    data = CalibrationSet.from_folder(labelled(tmp_path, ["1.npy", "more/2.npy"]), with_labels("dog", "cat"))
+    assert data.labels == (None, None)
+    assert data.names == ("1.npy", "more/2.npy")
+
+
+def test_labels__table(tmp_path: Path) -> None:
+    folder = labelled(tmp_path, ["a/1.npy", "b/2.npy", "3.npy"])
+    (folder / "labels.csv").write_text("file,label\na/1.npy,cat\nb/2.npy, dog\n\n3.npy,0\n")
+    data = CalibrationSet.from_folder(folder, with_labels("dog", "cat"))
+    assert dict(zip(data.names, data.labels, strict=True)) == {"3.npy": "dog", "a/1.npy": "cat", "b/2.npy": "dog"}
+    assert data.problems == ()
+
+
+def test_labels__table_with_mistakes__all_are_told(tmp_path: Path) -> None:
+    folder = labelled(tmp_path, ["one.npy", "two.npy", "three.npy"])
+    (folder / "labels.csv").write_text("one.npy,cat\none.npy,dog\ntwo.np,cat\nthree.npy,cat,2\n")
+    with pytest.raises(CalibrationError) as caught:
+        CalibrationSet.from_folder(folder, contract(tensor()))
+    text = str(caught.value)
+    assert "labels.csv: 5 problems" in text
+    assert "line 2: 'one.npy' has the label 'cat' already, got 'dog'" in text
+    assert "line 3: no file 'two.np'. Did you mean 'two.npy'?" in text
+    assert "line 4: has 3 columns, expected two: file,label" in text
+    assert "no line for 'two.npy'" in text
+    assert "Give one line per file: file,label" in text
+
+
+def test_labels__that_the_model_does_not_have(tmp_path: Path) -> None:
+    folder = labelled(tmp_path, ["cat/1.npy", "dogs/2.npy", "dogs/3.npy"])
+    with pytest.raises(
+        CalibrationError,
+        match=r"(?s)labels that the model does not have:.*'dogs' \(2 files, first dogs/2\.npy\)\. Did you mean 'dog'\?.*"
+        r"Rename them to the model's labels, or to class ids 0\.\.1: dog, cat",
+    ):
+        CalibrationSet.from_folder(folder, with_labels("dog", "cat"))
+
+
+def test_set__made_in_memory() -> None:
+    feed = [np.zeros((1, 3, 4), np.float32)]
+    data = CalibrationSet(units=tuple((feed,) for _ in range(10)), sha256="")
+    used, held = data.split()
+    assert (len(used.feeds), len(held.feeds), held.labels) == (8, 2, (None, None))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -54,7 +55,7 @@ class ArrayFile:
         """
         try:
             return {name: column.row(index) for name, column in self._columns.items()}
-        except (OSError, EOFError, ValueError, zipfile.BadZipFile, zipfile.zlib.error) as error:  # type: ignore[attr-defined]  # zipfile imports zlib
+        except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             raise _unreadable(self.file, error) from error
 
     def close(self) -> None:
