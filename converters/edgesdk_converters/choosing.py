@@ -9,15 +9,16 @@ from typing import Any
 import msgspec
 from numpy.typing import NDArray
 
-from edgesdk.bundle.manifest import Format, Measurement, OutputSpec
+from edgesdk.bundle.manifest import Contract, Format, Measurement
 from edgesdk.errors import CalibrationError, ConversionError
 from edgesdk_converters.guard.fidelity import worst_margin
-from edgesdk_converters.guard.judge import Judge, Optimize, too_slow
+from edgesdk_converters.guard.judge import Judge
 from edgesdk_converters.progress import Progress
 from edgesdk_converters.report.record import Trial
-from edgesdk_converters.variants import Attempt, Family, Form, Runner
+from edgesdk_converters.variants import Attempt, Family, Form, Runner, Wish
 
 Array = NDArray[Any]
+Judged = list[tuple[Form, Measurement]]
 
 FLOAT = frozenset({"fp32", "fp16"})
 
@@ -29,35 +30,36 @@ class Choice:
     kept: tuple[Form, ...]
     """In the order of preference."""
     measured: tuple[Measurement, ...]
-    """Of the float forms, and of the attempt that was taken or came closest."""
+    """Of the float forms, and of the attempts that were taken or came closest."""
     trials: tuple[Trial, ...]
     """Everything that was made, in order."""
     failures: tuple[str, ...]
     """What could not be made at all, with the reason."""
-    attempt: Attempt | None
-    """The one that was taken or came closest."""
+    attempts: tuple[Attempt, ...]
+    """The one that was taken or came closest, of each recipe."""
 
 
 def choose(
     family: Family,
-    feeds: Sequence[Sequence[Array]] | None,
-    outputs: Sequence[OutputSpec],
+    wishes: Sequence[Wish],
+    contract: Contract,
+    feeds: Sequence[Sequence[Array]],
     judge: Judge,
     *,
-    optimize: Optimize,
     allow: str | None,
+    memory: bool = False,
     progress: Progress,
 ) -> Choice:
-    """Judge the float forms, then attempt after attempt until one is close enough in every format.
+    """Judge the float forms; then, for each recipe, attempt after attempt until one is close enough in every format.
 
     Args:
         family: The model.
-        feeds: Calibration inferences; None makes float forms only.
-        outputs: With the branches.
+        wishes: The recipes.
+        contract: As settled.
+        feeds: Calibration inferences; empty where there are none.
         judge: Knows what the source answers.
-        optimize: Under ``speed``, an attempt that is too slow in every format ends the search: more help keeps more nodes
-            in float, which makes nothing faster.
         allow: A reason to keep what the guard refused.
+        memory: Measure the peak memory of what is kept; each takes a process.
         progress: Where to say what is being done.
 
     Raises:
@@ -65,24 +67,19 @@ def choose(
     """
     chooser = _Chooser(family, judge, progress)
     chooser.floats()
-    failures: list[str] = []
-    if feeds and not family.quantized:
-        try:
-            chooser.quantized(feeds, outputs, optimize)
-        except ConversionError as error:
-            if isinstance(error, CalibrationError):
-                raise
-            failures.append(f"int8: {error}")
-    return chooser.result(allow, failures)
+    for wish in () if family.quantized else wishes:
+        chooser.quantized(wish, contract, feeds)
+    return chooser.result(allow, memory=memory)
 
 
 class _Chooser:
     def __init__(self, family: Family, judge: Judge, progress: Progress) -> None:
         self._family, self._judge, self._progress = family, judge, progress
         self._references: dict[Format, Runner] = {}
-        self._floats: list[tuple[Form, Measurement]] = []
-        self._tried: list[tuple[Form, Measurement]] = []
-        self._best: tuple[float, Attempt, list[tuple[Form, Measurement]]] | None = None
+        self._floats: Judged = []
+        self._tried: Judged = []
+        self._taken: list[tuple[Attempt, Judged]] = []
+        self._failures: list[str] = []
 
     def floats(self) -> None:
         """Judge the float forms; the first of each format is what the others are timed against."""
@@ -94,30 +91,47 @@ class _Chooser:
                 reference = self._family.source() if not self._floats else next(iter(self._references.values()))
             self._floats.append((form, self._judge.judge(form.id, form, runner, reference)))
 
-    def quantized(self, feeds: Sequence[Sequence[Array]], outputs: Sequence[OutputSpec], optimize: Optimize) -> None:
+    def quantized(self, wish: Wish, contract: Contract, feeds: Sequence[Sequence[Array]]) -> None:
         """Find the first attempt whose every form is close enough, else the closest."""
-        for attempt in self._family.attempts(feeds, outputs, self._progress):
-            judged = [(form, self._judged(form)) for form in attempt.forms]
+        try:
+            best = self._search(wish, contract, feeds)
+        except ConversionError as error:
+            if isinstance(error, CalibrationError) and len(feeds):
+                raise
+            self._failures.append(f"{wish.recipe.name}: {error}")
+            return
+        if best is not None:
+            self._taken.append(best)
+            self._failures += best[0].failures
+
+    def _search(
+        self, wish: Wish, contract: Contract, feeds: Sequence[Sequence[Array]]
+    ) -> tuple[Attempt, Judged] | None:
+        best: tuple[float, Attempt, Judged] | None = None
+        for attempt in self._family.attempts(wish, contract, feeds):
+            judged = [(form, self._judged(form, always_time=best is None)) for form in attempt.forms]
             self._tried += judged
             reasons = [f"{one.variant}: {reason}" for _, one in judged for reason in one.reasons]
             self._progress.say(f"  {attempt.recipe}: {'; '.join(reasons) or 'passes'}")
+            if not judged:
+                self._failures += attempt.failures
+                continue
             # What is close enough but slow stays slow with more help; the form of the other format may do.
-            done = all(one.kept or (_close(one) and optimize == "speed" and too_slow(one)) for _, one in judged)
-            margin = min(worst_margin(one.fidelity) for _, one in judged)
-            if done or self._best is None or margin > self._best[0]:
-                self._best = (margin, attempt, judged)
-            if done or (optimize == "speed" and all(too_slow(one) for _, one in judged)):
-                return
+            done = all(one.kept or self._judge.only_slow(one) for _, one in judged)
+            margin = min(worst_margin(one.fidelity, wish.budget) for _, one in judged)
+            if done or best is None or margin > best[0]:
+                best = (margin, attempt, judged)
+            if done or all(self._judge.too_slow(one) for _, one in judged):
+                break
+        return best[1:] if best is not None else None
 
-    def _judged(self, form: Form) -> Measurement:
+    def _judged(self, form: Form, *, always_time: bool) -> Measurement:
         reference = self._references[form.format]
-        return self._judge.judge(form.id, form, self._family.open(form), reference, always_time=self._best is None)
+        return self._judge.judge(form.id, form, self._family.open(form), reference, always_time=always_time)
 
-    def result(self, allow: str | None, failures: list[str]) -> Choice:
+    def result(self, allow: str | None, *, memory: bool) -> Choice:
         """Decide, and order what is kept: the smallest first; what was refused and allowed all the same, last."""
-        attempt, judged = (self._best[1], self._best[2]) if self._best is not None else (None, [])
-        if attempt is not None:
-            failures = [*failures, *attempt.failures]
+        judged = [pair for _, pairs in self._taken for pair in pairs]
         if allow:
             judged = [(form, msgspec.structs.replace(one, kept=True)) for form, one in judged]
         # The first float form is the source itself, simplified: it is the bundle's fallback whatever the clock says.
@@ -126,25 +140,25 @@ class _Chooser:
         # No measured time decides the order: the board times the variants itself, and two equal conversions must make
         # the same manifest.
         kept.sort(key=lambda pair: (pair[0].precision not in FLOAT and bool(pair[1].reasons), pair[1].size_bytes))
-        chosen = {id(form) for form, _ in kept}
+        peaks = {id(form): self._judge.memory(form) if memory else None for form, _ in kept}
+
+        def weighed(form: Form, one: Measurement) -> Measurement:
+            return msgspec.structs.replace(one, peak_memory_bytes=peaks.get(id(form)))
+
         return Choice(
             kept=tuple(form for form, _ in kept),
-            measured=tuple(one for _, one in (*self._floats, *judged)),
+            measured=tuple(weighed(*pair) for pair in (*self._floats, *judged)),
             trials=tuple(
                 Trial(
                     recipe=form.recipe,
                     format=form.format,
                     precision=form.precision,
-                    measurement=one,
+                    measurement=weighed(form, one),
                     float_nodes=form.float_nodes,
-                    chosen=id(form) in chosen,
+                    chosen=id(form) in peaks,
                 )
                 for form, one in (*self._floats, *self._tried)
             ),
-            failures=tuple(failures),
-            attempt=attempt,
+            failures=tuple(self._failures),
+            attempts=tuple(attempt for attempt, _ in self._taken),
         )
-
-
-def _close(measurement: Measurement) -> bool:
-    return all(figure.passed for figure in measurement.fidelity)

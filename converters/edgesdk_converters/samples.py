@@ -14,6 +14,7 @@ from edgesdk.errors import CalibrationError
 from edgesdk_converters.calibration import CalibrationSet
 from edgesdk_converters.graph.simplify import random_feed
 from edgesdk_converters.progress import Progress
+from edgesdk_converters.report.record import CalibrationFindings
 
 Array = NDArray[Any]
 Run = Callable[[list[Array]], Sequence[Array]]
@@ -29,10 +30,14 @@ class Samples:
     """Independent samples to judge on, each as its inferences in order."""
     evaluation: CalibrationSet | None = None
     """The same with files and labels; None where noise has to do."""
+    folder: Path | None = None
+    """That the names in ``evaluation`` are relative to."""
     count: int | None = None
     """Independent calibration samples."""
     sha256: str | None = None
     notes: tuple[str, ...] = ()
+    findings: CalibrationFindings | None = None
+    """About the calibration set; None where there is none."""
 
 
 def gather(
@@ -53,7 +58,7 @@ def gather(
     judged = _read(Path(evaluation), contract, run, progress) if evaluation is not None else None
     if calibration is None:
         if judged is not None:
-            return Samples(calibration=None, held_out=judged.units, evaluation=judged)
+            return Samples(calibration=None, held_out=judged.units, evaluation=judged, folder=evaluation)
         note = "no calibration samples: no int8; the float variants were compared on noise"
         noise = random_feed([(spec.shape, spec.dtype, spec.source) for spec in contract.inputs])
         return Samples(calibration=None, held_out=[[noise]], notes=(note,))
@@ -71,6 +76,7 @@ def gather(
         calibration=used.thinned(),
         held_out=judged.units,
         evaluation=judged,
+        folder=Path(calibration) if evaluation is None else Path(evaluation),
         count=len(used.units),
         sha256=whole.sha256,
         notes=tuple(notes),

@@ -51,6 +51,9 @@ class ModelSpec(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     licence: str | None = None
     """SPDX expression of the weights' licence."""
     licence_source: str | None = None
+    fold_input: bool = True
+    """Whether the pre-processing of pictures becomes part of the graph, so that uint8 (1, H, W, C) pixels go in. False keeps the
+    model's own input for programs that fill it themselves; arrays as calibration samples do so, too."""
     float_nodes: tuple[str, ...] = ()
     """Nodes that stay float in every int8 variant."""
 

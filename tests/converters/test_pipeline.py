@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import hashlib
 import shutil
 from collections.abc import Callable
@@ -25,6 +26,17 @@ DEVICE = "raspberry-pi-4"
 
 
 @pytest.fixture
+def make_conv(make_conv: Callable[..., onnx.ModelProto]) -> Callable[..., onnx.ModelProto]:
+    """Large enough that int8 is the smaller file."""
+    return functools.partial(make_conv, channels=64)
+
+
+@pytest.fixture
+def small(make_conv: Callable[..., onnx.ModelProto]) -> onnx.ModelProto:
+    return make_conv()
+
+
+@pytest.fixture
 def run(tmp_path: Path, calibration: Path) -> Callable[..., Conversion]:
     def _run(model: onnx.ModelProto, *, output: str = "out.edge", **more: object) -> Conversion:
         onnx.save(model, tmp_path / "model.onnx")
@@ -32,6 +44,7 @@ def run(tmp_path: Path, calibration: Path) -> Callable[..., Conversion]:
             "device": DEVICE,
             "calibration": calibration,
             "output": tmp_path / output,
+            "formats": ("onnx",),
             **more,
         }
         return convert(tmp_path / "model.onnx", **arguments)  # type: ignore[arg-type]  # tests pass what they mean
@@ -72,7 +85,7 @@ def test_convert__two_conversions_are_byte_identical(
                 {name: bundle.read(name) for name in bundle.manifest.files} | {"id": bundle.identity.encode()}
             )
     assert contents[0] == contents[1]
-    assert set(contents[0]) == {"model.fp32.onnx", "model.fp16.onnx", "model.int8.onnx", "id"}
+    assert set(contents[0]) == {"model.fp32.onnx", "model.fp16.onnx", "model.int8.onnx", "plan.json", "id"}
 
 
 def test_convert__licence_of_the_files_metadata(small: onnx.ModelProto, run: Callable[..., Conversion]) -> None:
@@ -111,7 +124,7 @@ class _Broken:
     def __getattr__(self, name: str) -> object:
         return getattr(self._family, name)
 
-    def attempts(self, feeds: object, outputs: object, progress: object) -> object:
+    def attempts(self, wish: object, contract: object, feeds: object) -> object:
         from edgesdk_converters.variants.api import Attempt, Form
 
         model = onnx.load_from_string(self._family.floats()[0].content)  # type: ignore[attr-defined]  # a GraphFamily

@@ -159,6 +159,16 @@ class Judge:
             peak_memory_bytes=self.memory(form) if memory else None,
         )
 
+    def too_slow(self, measurement: Measurement) -> bool:
+        """Whether it missed the limit on speed."""
+        latency = measurement.latency
+        return latency is not None and bool(self._slow(latency.ratio, latency.host))
+
+    def only_slow(self, measurement: Measurement) -> bool:
+        """Whether that is all that is wrong with it."""
+        latency = measurement.latency
+        return latency is not None and set(measurement.reasons) <= set(self._slow(latency.ratio, latency.host))
+
     def memory(self, form: Form) -> int | None:
         """Peak bytes of a process that loads and runs a form."""
         return peak_memory(form.content, form.format, form.inputs, self.feed)
@@ -178,8 +188,3 @@ class Judge:
         if most is None and size >= self._size:
             return [f"not smaller than its source: {size} bytes, source {self._size}"]
         return []
-
-
-def too_slow(measurement: Measurement) -> bool:
-    """Whether it missed the limit on speed."""
-    return measurement.latency is not None and measurement.latency.ratio > ALLOWANCE

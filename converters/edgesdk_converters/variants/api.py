@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
+import onnx
 from numpy.typing import NDArray
 
-from edgesdk.bundle.manifest import Branch, Contract, Format, OutputSpec, Precision
+from edgesdk.bundle.manifest import Branch, Contract, Format, Precision
 from edgesdk_converters.contract import OutputFacts
-from edgesdk_converters.progress import Progress
-from edgesdk_converters.quantize.recipe import Plan
+from edgesdk_converters.guard.budget import Budget
+from edgesdk_converters.quantize.quantizer import Quantizer
+from edgesdk_converters.quantize.recipe import Plan, Recipe
+from edgesdk_converters.report.record import NodeCost
 
 Array = NDArray[Any]
 
@@ -49,6 +53,16 @@ class Form:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """How to quantize."""
+
+    recipe: Recipe
+    budget: Budget = field(default_factory=Budget)
+    plan: Path | None = None
+    """A saved plan; it is done again, whatever the recipe."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """The model quantized once, in every format that was asked for."""
 
@@ -57,8 +71,14 @@ class Attempt:
     """How it was made, in words."""
     plan: Plan | None = None
     """What was done to every node; None where another quantizer decided."""
-    failures: tuple[str, ...] = field(default=())
+    costs: tuple[NodeCost, ...] = ()
+    """What each node costs alone; empty where nobody had to ask."""
+    failures: tuple[str, ...] = ()
     """Formats that could not be written, with the reason."""
+    quantizer: Quantizer | None = None
+    """Knows the ranges and histograms behind ``plan``."""
+    base: onnx.ModelProto | None = None
+    """The float graph that ``plan`` belongs to."""
 
 
 class Family(Protocol):
@@ -86,10 +106,13 @@ class Family(Protocol):
     def floats(self) -> list[Form]:
         """The float forms, for each format the reference for speed first."""
 
-    def attempts(
-        self, feeds: Sequence[Sequence[Array]], outputs: Sequence[OutputSpec], progress: Progress
-    ) -> Iterator[Attempt]:
+    def attempts(self, wish: Wish, contract: Contract, feeds: Sequence[Sequence[Array]]) -> Iterator[Attempt]:
         """Proposals for a quantized model, best guess first.
+
+        Args:
+            wish: The recipe, and the limits that the guard will look at.
+            contract: As settled.
+            feeds: Calibration inferences; empty where there are none.
 
         Raises:
             ConversionError: This model cannot be quantized; the text says why.

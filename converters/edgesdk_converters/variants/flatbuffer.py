@@ -19,7 +19,7 @@ from edgesdk_converters.graph.simplify import EQUAL_DB, random_feed
 from edgesdk_converters.guard.fidelity import FidelityMeter, snr_db, worst_margin
 from edgesdk_converters.progress import Progress
 from edgesdk_converters.spec import ModelSpec
-from edgesdk_converters.variants.api import Attempt, Form
+from edgesdk_converters.variants.api import Attempt, Form, Wish
 from edgesdk_converters.variants.open import open_tflite
 
 Array = NDArray[Any]
@@ -42,7 +42,7 @@ class FlatbufferFamily:
         from edgesdk_converters.tflite import describe, normalize
 
         self._file, self._content = source.file, source.content
-        self._keep_float = frozenset(spec.float_nodes)
+        self._keep_float, self._progress = frozenset(spec.float_nodes), progress
         self.shapes: Mapping[str, tuple[int, ...]]
         self.shapes, notes = resolve_shapes(source, spec)
         self._inputs = tuple(tensor.name for tensor in source.inputs)
@@ -92,11 +92,19 @@ class FlatbufferFamily:
             return [half]
         return [self._form(self._model, "fp32"), half]
 
-    def attempts(
-        self, feeds: Sequence[Sequence[Array]], outputs: Sequence[OutputSpec], progress: Progress
-    ) -> Iterator[Attempt]:
-        """One form each."""
-        for form in self._int8(feeds, outputs, progress):
+    def attempts(self, wish: Wish, contract: Contract, feeds: Sequence[Sequence[Array]]) -> Iterator[Attempt]:
+        """Static int8, one form each.
+
+        Raises:
+            ConversionError: Another recipe, or a plan, was asked for.
+        """
+        if wish.recipe.scheme not in ("auto", "w8a8") or wish.plan is not None:
+            raise ConversionError(
+                f"{self._file}: stays TFLite, which is quantized here by recipe auto only. Say --recipe auto."
+            )
+        if not len(feeds):
+            raise ConversionError("no calibration samples. Give a folder with --calibration.")
+        for form in self._int8(feeds, contract.outputs, self._progress):
             yield Attempt(forms=(form,), recipe=form.recipe)
 
     def _int8(

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
 
+import msgspec
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from edgesdk.bundle.manifest import Branch, Contract, Format, OutputSpec, Precision
-from edgesdk.errors import ConversionError
+from edgesdk.bundle.manifest import Branch, Contract, Format, InputSpec, Precision
+from edgesdk.errors import ConversionError, NotExpressibleError
+from edgesdk_converters.auto import proposals, read_plan
+from edgesdk_converters.auto.api import Proposal
 from edgesdk_converters.contract import OutputFacts
 from edgesdk_converters.frontends.api import SourceModel
-from edgesdk_converters.frontends.onnx import opset_of
-from edgesdk_converters.graph import find_branches, pin_shapes, raise_opset, simplify
-from edgesdk_converters.graph.opset import QDQ_OPSET
+from edgesdk_converters.graph import find_branches
+from edgesdk_converters.graph.fold import fold_input, source_input
+from edgesdk_converters.graph.prepare import prepare
 from edgesdk_converters.graph.shapes import resolve_shapes
-from edgesdk_converters.graph.simplify import EQUAL_DB, first_equal, random_feed
+from edgesdk_converters.graph.simplify import EQUAL_DB, random_feed
 from edgesdk_converters.guard.fidelity import snr_db
 from edgesdk_converters.progress import Progress
-from edgesdk_converters.quantize import Quantizer, halve
-from edgesdk_converters.quantize.search import search
+from edgesdk_converters.quantize.half import halve
+from edgesdk_converters.quantize.quantizer import Quantizer
+from edgesdk_converters.quantize.recipe import Plan
 from edgesdk_converters.runner import OnnxRunner
 from edgesdk_converters.spec import ModelSpec
-from edgesdk_converters.variants.api import Attempt, Form, Runner
+from edgesdk_converters.tflite.lower import lower
+from edgesdk_converters.variants.api import Attempt, Form, Runner, Wish
 from edgesdk_converters.variants.open import open_tflite
 
 Array = NDArray[Any]
@@ -59,49 +65,31 @@ class GraphFamily:
             reduce_range: 7-bit weights, for x86-64 CPUs without VNNI.
             flatbuffer: The TFLite file that the graph was made from; it is what everything is compared with then.
         """
-        self._flatbuffer = flatbuffer
-        self._file, self._content = source.file, source.content
+        self._file, self._content, self._flatbuffer = source.file, source.content, flatbuffer
         self._keep_float, self._reduce_range = frozenset(spec.float_nodes), reduce_range
+        self._progress = progress
         self.shapes: Mapping[str, tuple[int, ...]]
         self.shapes, notes = resolve_shapes(source, spec)
         reference = self._reference()
         self._inputs, self._outputs = tuple(reference.inputs), tuple(reference.outputs)
         progress.say("shapes pinned, operator set raised, simplified")
         hints = {name: hint.source for name, hint in spec.inputs.items()}
-        self._feed = random_feed([(self.shapes[t.name], t.dtype, hints.get(t.name)) for t in source.inputs])
+        feed = random_feed([(self.shapes[t.name], t.dtype, hints.get(t.name)) for t in source.inputs])
         self.outputs = tuple(
             OutputFacts(name=name, shape=tuple(value.shape), dtype=np.dtype(value.dtype).name)
-            for name, value in zip(self._outputs, reference.run(self._feed), strict=True)
+            for name, value in zip(self._outputs, reference.run(feed), strict=True)
         )
-        prepared, more = self._prepare(source, reference)
-        self._model, further = simplify(prepared, reference, [self._feed])
+        self._model, more = prepare(
+            onnx.load_from_string(source.content), self.shapes, reference, feed, file=source.file
+        )
         self.branches: Mapping[str, tuple[Branch, ...]] = find_branches(self._model)
-        self.formats, unwritable = self._writable(tuple(formats))
-        self.notes = (*notes, *more, *further, *unwritable)
-        self.tools: Mapping[str, str] = {
-            **source.tools,
-            **{name: version(name) for name in ("onnx", "onnxruntime", "onnxslim", "numpy")},
-            **({"ai-edge-litert": version("ai-edge-litert")} if "tflite" in self.formats else {}),
-        }
+        self.formats, unwritable = self._writable(tuple(formats), feed)
+        self._folded: list[tuple[InputSpec, InputSpec]] = []
+        self.notes = (*notes, *more, *unwritable)
+        names = ("onnx", "onnxruntime", "onnxslim", "numpy", *(("ai-edge-litert",) if "tflite" in self.formats else ()))
+        self.tools: Mapping[str, str] = {**source.tools, **{name: version(name) for name in names}}
 
-    def _prepare(self, source: SourceModel, reference: OnnxRunner) -> tuple[onnx.ModelProto, list[str]]:
-        """Pin and raise; where the model does not survive one of the two (a branch for another rate), without it."""
-        model = onnx.load_from_string(source.content)
-        pinned = pin_shapes(model, self.shapes)
-        raised, notes = raise_opset(pinned, file=source.file)
-        attempts: list[tuple[str, Callable[[], onnx.ModelProto]]] = [
-            ("", lambda: raised),
-            ("shapes stay dynamic in the file", lambda: raise_opset(model, file=source.file)[0]),
-        ]
-        if opset_of(model, source.file) >= QDQ_OPSET:
-            attempts += [
-                ("operator set stays as it was", lambda: pinned),
-                ("shapes and operator set stay as they were", lambda: model),
-            ]
-        prepared, more = first_equal(attempts, reference, self._feed)
-        return prepared, [*notes, *more]
-
-    def _writable(self, asked: tuple[Format, ...]) -> tuple[tuple[Format, ...], list[str]]:
+    def _writable(self, asked: tuple[Format, ...], feed: Sequence[Array]) -> tuple[tuple[Format, ...], list[str]]:
         """The formats that the graph can be written as, and what is in the way of the others.
 
         Raises:
@@ -109,56 +97,86 @@ class GraphFamily:
         """
         if "tflite" not in asked:
             return asked, []
-        from edgesdk.errors import NotExpressibleError
-        from edgesdk_converters.tflite.lower import lower
-
         try:
             content = lower(self._model, name=self._file)
         except NotExpressibleError as error:
             if asked == ("tflite",):
                 raise
             return tuple(one for one in asked if one != "tflite"), [f"not written as TFLite: {error}"]
-        expected = OnnxRunner(self._model, order=(self._inputs, self._outputs)).run(self._feed)
-        got = open_tflite(content, self._file, self._inputs, self._outputs).run(self._feed)
+        expected = OnnxRunner(self._model, order=(self._inputs, self._outputs)).run(feed)
+        got = open_tflite(content, self._file, self._inputs, self._outputs).run(feed)
         distance = min(snr_db(a, b) for a, b in zip(expected, got, strict=True))
         if distance < EQUAL_DB:
             raise ConversionError(
                 f"{self._file}: its TFLite form computes something else ({distance:.1f} dB, expected {EQUAL_DB:.0f} or more). "
-                "That is a fault of edgesdk, not of the model: please report it; --format onnx goes without."
+                "That is a fault of edgesdk, not of the model: please report it. --format onnx goes without."
             )
         return asked, []
 
     def settle(self, contract: Contract) -> Contract:
-        """As it is: pre-processing stays outside."""
-        return contract
+        """Pictures go in as the bytes that they are: what was done to them beforehand becomes part of the graph."""
+        self._folded = []
+        for spec in contract.inputs:
+            self._model, folded = fold_input(self._model, spec)
+            self._folded.append((spec, folded))
+        return msgspec.structs.replace(contract, inputs=tuple(folded for _, folded in self._folded))
 
     def _reference(self) -> OnnxRunner:
         return OnnxRunner(self._content, name=self._file)
 
     def source(self) -> Runner:
         """The source as it was found, dynamic shapes and old operator set included."""
+        found: Runner = self._reference()
         if self._flatbuffer is not None:
-            return open_tflite(self._flatbuffer, self._file, self._inputs, self._outputs)
-        return self._reference()
+            found = open_tflite(self._flatbuffer, self._file, self._inputs, self._outputs)
+        return _Unfolded(found, self._folded) if any(a is not b for a, b in self._folded) else found
 
     def floats(self) -> list[Form]:
         """fp32, and fp32 with float16 weights, in each format."""
-        forms = self._forms(self._model, "fp32")
-        small = self._forms(self._model, "fp16", recipe="weights float16")
+        forms, _ = self._forms(self._model, "fp32")
+        small, _ = self._forms(self._model, "fp16", recipe="weights float16")
         # A source that carries float16 weights already would only grow.
         grows = len(self._flatbuffer or self._content) < _HALF_SHARE * len(forms[0].content)
         return small if grows else [*forms, *small]
 
-    def attempts(
-        self, feeds: Sequence[Sequence[Array]], outputs: Sequence[OutputSpec], progress: Progress
-    ) -> Iterator[Attempt]:
-        """Static QDQ, with as much help as it takes."""
-        quantizer = Quantizer(self._model, feeds, reduce_range=self._reduce_range)
+    def attempts(self, wish: Wish, contract: Contract, feeds: Sequence[Sequence[Array]]) -> Iterator[Attempt]:
+        """The recipe's plan, the plan that was saved, or one proposal after the other."""
+        quantizer = Quantizer(self._model, feeds, reduce_range=self._reduce_range, progress=self._progress)
         self._check_names(quantizer)
-        for proposal in search(quantizer, self._model, outputs, feeds, keep_float=self._keep_float, progress=progress):
-            words = f"static QDQ, per-channel: {proposal.recipe}"
-            forms = self._forms(proposal.model, "int8", recipe=words, nodes=proposal.float_nodes)
-            yield Attempt(forms=tuple(forms), recipe=words)
+        for proposal in self._proposals(quantizer, wish, contract, feeds):
+            precision = precision_of(proposal.plan, quantizer)
+            forms, failures = self._forms(
+                proposal.model, precision, recipe=proposal.recipe, nodes=proposal.plan.float_nodes
+            )
+            yield Attempt(
+                forms=tuple(forms),
+                recipe=proposal.recipe,
+                plan=proposal.plan,
+                costs=proposal.costs,
+                failures=tuple(failures),
+                quantizer=quantizer,
+                base=self._model,
+            )
+
+    def _proposals(
+        self, quantizer: Quantizer, wish: Wish, contract: Contract, feeds: Sequence[Sequence[Array]]
+    ) -> Iterator[Proposal]:
+        if wish.plan is not None:
+            plan = read_plan(wish.plan, self._model)
+            words = f"{plan.recipe}, replayed from {wish.plan.name}"
+            yield Proposal(plan=plan, model=quantizer.apply(plan), recipe=words)
+            return
+        yield from proposals(
+            quantizer,
+            self._model,
+            contract.outputs,
+            feeds,
+            recipe=wish.recipe,
+            keep_float=self._keep_float,
+            budget=wish.budget,
+            progress=self._progress,
+            contract=contract,
+        )
 
     def open(self, form: Form) -> Runner:
         """Load a form."""
@@ -169,17 +187,15 @@ class GraphFamily:
 
     def _forms(
         self, model: onnx.ModelProto, precision: Precision, *, recipe: str = "", nodes: tuple[str, ...] = ()
-    ) -> list[Form]:
-        """The graph in every format."""
-        made = []
+    ) -> tuple[list[Form], list[str]]:
+        """The graph in every format, and the formats that cannot express it."""
+        made, failures = [], []
         for kind in self.formats:
-            if kind == "onnx":
-                graph = halve(model) if precision == "fp16" else model
-                content = graph.SerializeToString(deterministic=True)
-            else:
-                from edgesdk_converters.tflite.lower import lower
-
-                content = lower(model, name=self._file, half=precision == "fp16")
+            try:
+                content = self._write(model, kind, half=precision == "fp16")
+            except NotExpressibleError as error:
+                failures.append(f"{kind}-{precision}: {error}")
+                continue
             made.append(
                 Form(
                     content=content,
@@ -191,12 +207,42 @@ class GraphFamily:
                     float_nodes=nodes,
                 )
             )
-        return made
+        return made, failures
+
+    def _write(self, model: onnx.ModelProto, kind: Format, *, half: bool) -> bytes:
+        if kind == "tflite":
+            return lower(model, name=self._file, half=half)
+        content: bytes = (halve(model) if half else model).SerializeToString(deterministic=True)
+        return content
 
     def _check_names(self, quantizer: Quantizer) -> None:
-        unknown = sorted(self._keep_float - set(quantizer.candidates))
+        names = [node.name for node in quantizer.nodes]
+        unknown = sorted(self._keep_float - set(names))
         if unknown:
             raise ConversionError(
                 f"{self._file}: the spec's float_nodes name {', '.join(map(repr, unknown))}, which cannot be quantized anyway or do "
-                f"not exist. Quantizable nodes: {', '.join(quantizer.candidates[:40])}."
+                f"not exist. Quantizable nodes: {', '.join(names[:40])}."
             )
+
+
+class _Unfolded:
+    """The source, taking the pixels that the folded graph takes."""
+
+    def __init__(self, runner: Runner, inputs: Sequence[tuple[InputSpec, InputSpec]]) -> None:
+        self._runner, self._inputs = runner, inputs
+
+    def run(self, feed: Sequence[Array]) -> list[Array]:
+        """One inference."""
+        return self._runner.run(
+            [source_input(spec, folded, value) for (spec, folded), value in zip(self._inputs, feed, strict=True)]
+        )
+
+
+def precision_of(plan: Plan, quantizer: Quantizer) -> Precision:
+    """What a plan's file is called: by the scheme of most of its weights."""
+    weights: Counter[str] = Counter()
+    for node in quantizer.nodes:
+        weights[plan.schemes[node.name]] += node.weight_elements
+    weights.pop("float", None)
+    most = max(weights, key=lambda scheme: weights[scheme], default="w8a8")
+    return "int8" if most == "w8a8" else cast("Precision", most)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Literal
 
 from edgesdk.bundle.manifest import Format
 from edgesdk.errors import ConversionError
 from edgesdk.profiles import DeviceProfile
 from edgesdk_converters.frontends.api import SourceModel
 from edgesdk_converters.progress import Progress
+from edgesdk_converters.quantize.recipes import suitable
 from edgesdk_converters.spec import ModelSpec
 from edgesdk_converters.variants.api import Family
 
@@ -23,14 +25,24 @@ def formats_for(model: SourceModel, profile: DeviceProfile, asked: Sequence[Form
     known: dict[str, tuple[str, ...]] = {"onnxruntime": ("onnx",), "tflite": ("tflite",)}
     every: tuple[Format, ...] = ("onnx", "tflite")
     taken = {fmt for entry in profile.backends for fmt in (entry.formats or known.get(entry.name, every))}
-    asked = asked or [one for one in every if one == model.format]
-    wanted = [one for one in every if one in taken and one in asked]
+    wanted = [one for one in every if one in taken and (asked is None or one in asked)]
     if not wanted:
         raise ConversionError(
-            f"{profile.id} runs {', '.join(sorted(taken))}, not {', '.join(asked)}. "
+            f"{profile.id} runs {', '.join(sorted(taken))}, not {', '.join(asked or every)}. "
             f"Say --format {min(taken)}, or choose another device."
         )
     return tuple(sorted(wanted, key=lambda one: one != model.format))
+
+
+def demand_recipes(profile: DeviceProfile, formats: Sequence[Format], optimize: Literal["speed", "size"]) -> None:
+    """Refuse a board that nothing can be quantized for, before any work is done.
+
+    Raises:
+        ConversionError: With the reason of each recipe.
+    """
+    found = [suitable(profile, kind, optimize=optimize) for kind in formats]
+    if not any(one.recipes for one in found):
+        found[0].demand(profile)
 
 
 def open_family(
@@ -44,7 +56,7 @@ def open_family(
     )
     if model.format == "onnx":
         return GraphFamily(model, spec, progress, formats=formats, reduce_range=reduce_range)
-    lifted = _lifted(model) if "onnx" in formats else ""
+    lifted = _lifted(model)
     if isinstance(lifted, SourceModel):
         return GraphFamily(lifted, spec, progress, formats=formats, reduce_range=reduce_range, flatbuffer=model.content)
     from edgesdk_converters.variants.flatbuffer import FlatbufferFamily

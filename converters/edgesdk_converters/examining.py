@@ -1,0 +1,83 @@
+"""What a report says beyond the measurements: sensitivity, histograms, examples, the calibration set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgesdk.errors import ConversionError
+from edgesdk_converters.auto import sensitivity
+from edgesdk_converters.choosing import Choice
+from edgesdk_converters.guard.budget import Budget
+from edgesdk_converters.progress import Progress
+from edgesdk_converters.report import make_examples, pick_samples, record_of
+from edgesdk_converters.report.record import Example, NodeCost, Record, TensorHistogram
+from edgesdk_converters.samples import Samples
+from edgesdk_converters.variants import Family, Runner
+
+if TYPE_CHECKING:
+    from edgesdk_converters.pipeline import Conversion
+
+
+def check_report_path(path: Path) -> None:
+    """What would make the report unwritable is said before the work.
+
+    Raises:
+        ConversionError: Another ending than .html or .json, or no such folder.
+    """
+    if path.suffix not in (".html", ".json"):
+        raise ConversionError(f"{path}: a report is called NAME.html or NAME.json. Say --report {path.stem}.html")
+    if not path.parent.is_dir():
+        raise ConversionError(f"{path}: there is no folder {path.parent}. Create it: mkdir -p {path.parent}")
+
+
+def examined(
+    conversion: Conversion,
+    choice: Choice,
+    family: Family,
+    samples: Samples,
+    source: Runner,
+    budget: Budget,
+    progress: Progress,
+) -> Record:
+    """The whole record of a conversion.
+
+    Args:
+        conversion: What was written.
+        choice: What was tried.
+        family: The model.
+        samples: What it was calibrated with and judged on.
+        source: The source, loaded.
+        budget: The guard's limits.
+        progress: Where to say what is being done.
+    """
+    contract = conversion.manifest.contract
+    attempt = next((one for one in choice.attempts if one.plan is not None), None)
+    costs: tuple[NodeCost, ...] = ()
+    histograms: tuple[TensorHistogram, ...] = ()
+    if attempt is not None and attempt.plan and attempt.quantizer and attempt.base and samples.calibration:
+        feeds = samples.calibration.feeds
+        progress.say("report: what each node costs")
+        costs = attempt.costs or sensitivity(
+            attempt.quantizer, attempt.base, contract.outputs, feeds, plan=attempt.plan, progress=progress
+        )
+        histograms = attempt.quantizer.histograms(attempt.plan)
+    examples: tuple[Example, ...] = ()
+    forms = [form for one in choice.attempts for form in one.forms]
+    if forms and samples.evaluation is not None:
+        progress.say("report: examples")
+        picks = pick_samples(samples.evaluation, samples.folder, contract)
+        shown = family.open(next((form for form in choice.kept if form in forms), forms[0]))
+        examples = make_examples(
+            contract, picks, lambda feed: source.run(list(feed)), lambda feed: shown.run(list(feed))
+        )
+    return record_of(
+        conversion,
+        trials=choice.trials,
+        limits=budget.limits(),
+        sensitivity=costs,
+        histograms=histograms,
+        examples=examples,
+        calibration=samples.findings,
+        plan=attempt.plan if attempt is not None else None,
+    )
