@@ -90,7 +90,8 @@ def write(model: Any) -> bytes:
     """Serialise a ``ModelT``; equal models give equal bytes."""
     import flatbuffers
 
-    builder = flatbuffers.Builder(1 << 20)
+    weights = sum(len(buffer.data) for buffer in model.buffers if buffer.data is not None)
+    builder = flatbuffers.Builder((1 << 20) + weights)  # growing by doubling would copy everything again and again
     builder.Finish(model.Pack(builder), IDENTIFIER)
     return bytes(builder.Output())
 

@@ -28,12 +28,21 @@ def drop_identities(graph: Graph) -> None:
     kept: list[Node] = []
     for node in graph.nodes:
         node.inputs = [replace.get(name, name) for name in node.inputs]
-        if node.op_type in ("Identity", "Dropout") and not node.domain and node.outputs[0] not in graph.outputs:
+        if (
+            (node.op_type == "Identity" or _off(graph, node))
+            and not node.domain
+            and node.outputs[0] not in graph.outputs
+        ):
             if all(not name or name not in graph.infos for name in node.outputs[1:]) or len(node.outputs) == 1:
                 replace[node.outputs[0]] = node.inputs[0]
                 continue
         kept.append(node)
     graph.nodes = kept
+
+
+def _off(graph: Graph, node: Node) -> bool:
+    """Whether this is a Dropout that does nothing."""
+    return node.op_type == "Dropout" and not (node.input(2) and np.any(graph.constant(node.input(2))))
 
 
 def fold_batch_norm(graph: Graph) -> None:
@@ -80,7 +89,10 @@ def fuse_bias(graph: Graph) -> None:
             maker, bias = producers.get(data), graph.constant(other)
             if maker is None or bias is None or maker.domain or maker.input(2) or len(consumers[data]) != 1:
                 continue
-            if maker.op_type not in ("MatMul", "Conv") or graph.infos[node.outputs[0]].shape != graph.infos[data].shape:
+            if (
+                maker.op_type not in ("MatMul", "Conv", "ConvTranspose")
+                or graph.infos[node.outputs[0]].shape != graph.infos[data].shape
+            ):
                 continue
             weight = graph.constant(maker.inputs[1])
             rank = graph.infos[data].rank

@@ -237,7 +237,7 @@ class Lowering:
             limits = np.iinfo(np.int32)
             if data.size and (data.max() > limits.max or data.min() < limits.min):
                 raise Refusal(f"constant {name!r} holds numbers beyond 32 bits, and TFLite computes indices in int32")
-        return data if inner in ("int4", "uint4") else data.astype(inner)
+        return data if inner in ("int4", "uint4") else data.astype(inner, copy=False)
 
     def _input(self, name: str) -> None:
         info = self.graph.infos[name]

@@ -208,7 +208,7 @@ class _Absorber:
         gone: list[Node] = []
         for node in self._graph.nodes:
             row = coverage().operators.get(node.op_type)
-            if row is None or node.domain or node.name in self._keep_float:
+            if row is None or not row.tflite or node.domain or node.name in self._keep_float:
                 continue
             taken = self._absorb(node, row)
             if taken is not None:

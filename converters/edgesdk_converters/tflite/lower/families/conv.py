@@ -160,9 +160,11 @@ def _one_group(
 
 
 def _crop(ctx: Lowering, whole: Tensor, begin: Sequence[int], target: Sequence[int], full: Sequence[int]) -> Tensor:
-    missing = [max(b + t - f, 0) for b, t, f in zip(begin, target, full, strict=True)]
-    if any(missing):
-        whole = pad_with(ctx, whole, ((0, missing[0]), (0, missing[1])))
+    before = [max(-b, 0) for b in begin]
+    after = [max(b + t - f, 0) for b, t, f in zip(begin, target, full, strict=True)]
+    if any(before) or any(after):
+        whole = pad_with(ctx, whole, tuple(zip(before, after, strict=True)))
+    begin = [max(b, 0) for b in begin]
     size = [whole.shape[0], *target, whole.shape[3]]
     if list(whole.shape) == size:
         return whole

@@ -29,8 +29,26 @@ def binary(ctx: Lowering, node: Node) -> None:
     if node.op_type == "Div" and ctx.dtype(node.outputs[0]) not in ("float32", "int32"):
         ctx.refuse(f"it divides {ctx.info(node.outputs[0]).dtype}", "Cast to float32 before it")
     layout, tensors = operands(ctx, node.inputs, node.outputs[0])
+    if _narrow(tensors):
+        _in_int32(ctx, node, code, layout, tensors)
+        return
     options = {"fusedActivationFunction": node.activation} if code in _ARITHMETIC else {}
     ctx.emit(code, tensors, [ctx.out(node.outputs[0], layout)], **options)
+
+
+def _narrow(tensors: Sequence[Tensor]) -> bool:
+    """Whether these are small integers that mean themselves: the kernels of int8, uint8 and int16 want a scale."""
+    return any(t.dtype in ("int8", "uint8", "int16") and t.quantization is None for t in tensors)
+
+
+def _in_int32(ctx: Lowering, node: Node, code: str, layout: Layout, tensors: Sequence[Tensor]) -> None:
+    wide: list[Tensor | None] = [ctx.op("CAST", [tensor], tensor.shape, "int32") for tensor in tensors]
+    made = ctx.out(node.outputs[0], layout)
+    options = {"fusedActivationFunction": "NONE"} if code in _ARITHMETIC else {}
+    if made.dtype == "bool":
+        ctx.emit(code, wide, [made], **options)
+        return
+    ctx.emit("CAST", [ctx.op(code, wide, made.shape, "int32", **options)], [made])
 
 
 @lowers("Max", "Min", int8=Int8("same"))

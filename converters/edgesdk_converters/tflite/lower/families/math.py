@@ -119,4 +119,11 @@ def space_to_depth(ctx: Lowering, node: Node) -> None:
     layout = channels_last(4)
     data = ctx.tensor(node.inputs[0], layout)
     block = int(node.attribute("blocksize"))
-    ctx.emit("SPACE_TO_DEPTH", [data], [ctx.out(node.outputs[0], layout)], blockSize=block)
+    depth = data.shape[3]
+    made = ctx.out(node.outputs[0], layout)
+    if node.attribute("mode", "DCR") == "CRD" and depth > 1:
+        sorted_ = ctx.op("SPACE_TO_DEPTH", [data], made.shape, data.dtype, data.quantization, blockSize=block)
+        order = np.arange(depth * block * block).reshape(block, block, depth).transpose(2, 0, 1).reshape(-1)
+        ctx.emit("GATHER", [sorted_, ctx.ints(order)], [made], axis=3)
+        return
+    ctx.emit("SPACE_TO_DEPTH", [data], [made], blockSize=block)

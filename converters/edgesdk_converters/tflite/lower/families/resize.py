@@ -49,7 +49,7 @@ def _coordinates(size: int, made: int, scale: float, transform: str) -> Array:
     if transform == "asymmetric":
         return at / scale
     if transform == "align_corners":
-        return at * (size - 1) / (made - 1) if made > 1 else np.zeros(1)
+        return at * (size - 1) / (scale * size - 1) if made > 1 else np.zeros(1)
     if transform == "pytorch_half_pixel" and made <= 1:
         return np.zeros(made)
     if transform == "half_pixel_symmetric":
