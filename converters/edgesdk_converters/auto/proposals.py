@@ -1,0 +1,190 @@
+"""Proposes plans for the guard: the simple thing first, help only where it is needed.
+
+1. everything int8; 2. channels equalized, with ranges by extremes or 3. by least error; 4. the fewest nodes in float that
+reach the budget, with more and more to spare.
+
+Whether a plan is proposed is decided on calibration samples alone; the held-out ones are asked for a yes or a no, a handful of
+times. No clock is looked at: equal inputs make equal plans on any machine. That a plan is too slow is for the guard to say, and its
+answer is that float is better there, never another plan: a plan chosen by a stopwatch could not be made again.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
+import onnx
+
+from edgesdk.bundle.manifest import Contract, OutputSpec
+from edgesdk_converters.auto.api import Feeds, Proposal, Quantizes
+from edgesdk_converters.auto.excitation import excitation
+from edgesdk_converters.auto.mixed import fewest, rank
+from edgesdk_converters.auto.sensitivity import as_rows, solo, switchboard
+from edgesdk_converters.auto.tuner import Tuner
+from edgesdk_converters.auto.work import float_costs
+from edgesdk_converters.guard.budget import Budget
+from edgesdk_converters.progress import Progress, Quiet
+from edgesdk_converters.quantize.recipe import Plan, Recipe, Scheme
+from edgesdk_converters.report.record import NodeCost
+
+FIRST = "everything int8"
+SPARE_DB = (0.5, 1.5, 3.0)
+"""What a mixed plan must have to spare on calibration samples, one try after the other: held-out samples are others."""
+
+
+def proposals(
+    quantizer: Quantizes,
+    model: onnx.ModelProto,
+    outputs: Sequence[OutputSpec],
+    feeds: Feeds,
+    *,
+    recipe: Recipe,
+    keep_float: frozenset[str] = frozenset(),
+    budget: Budget | None = None,
+    progress: Progress | None = None,
+    contract: Contract | None = None,
+    instead: Scheme = "float",
+) -> Iterator[Proposal]:
+    """Propose quantized models, best guess first; the caller stops when the guard is content.
+
+    Args:
+        quantizer: Of ``model``.
+        model: Float, prepared: what the proposals are compared with.
+        outputs: Its branches.
+        feeds: Calibration inferences; held-out ones must not be among them.
+        recipe: Anything but ``auto`` makes one proposal: its plan.
+        keep_float: Nodes that the spec keeps in float.
+        budget: Limits.
+        progress: Where to say what is being done.
+        contract: With it the task's own figure counts as well (F1 of boxes).
+        instead: What nodes become that must not be int8: ``w8a16`` for accelerators that have no float arithmetic, ``w8`` where size
+            is what matters; those that cannot have it stay float.
+
+    Raises:
+        CalibrationError: No samples, or the float model makes NaN of one.
+        ModelFormatError: A weight is NaN.
+        ConfigError: A rule of the recipe meets no node.
+    """
+    progress = progress or Quiet()
+    pinned: dict[str, Scheme] = dict.fromkeys(sorted(keep_float), "float")
+    if recipe.scheme != "auto":
+        plan = quantizer.plan(recipe, schemes=pinned)
+        yield Proposal(plan=plan, model=quantizer.apply(plan), recipe=recipe.name)
+        return
+    tuner = Tuner(model, outputs, feeds, budget=budget or Budget(), contract=contract)
+    for finding in excitation(outputs, tuner.expected):
+        progress.say(f"warning: {finding.text}")
+    yield from _Search(quantizer, model, tuner, recipe, pinned, instead, progress).run()
+
+
+class _Search:
+    def __init__(
+        self,
+        quantizer: Quantizes,
+        model: onnx.ModelProto,
+        tuner: Tuner,
+        recipe: Recipe,
+        pinned: Mapping[str, Scheme],
+        instead: Scheme,
+        progress: Progress,
+    ) -> None:
+        self._quantizer, self._model, self._tuner, self._progress = quantizer, model, tuner, progress
+        self._name, self._recipe = recipe.name, msgspec.structs.replace(recipe, scheme="w8a8")
+        self._pinned, self._instead = pinned, instead
+        self._fixed = set(pinned) | _ruled(recipe, quantizer)
+        self._proposed: list[dict[str, Scheme]] = []
+
+    def run(self) -> Iterator[Proposal]:
+        best: tuple[float, Plan, str] | None = None
+        for words, plan in self._simple():
+            self._progress.say(f"int8: {words}")
+            quantized = self._quantizer.apply(plan, half=False)
+            margin = self._tuner.check(quantized).margin
+            # The first one always goes to the guard: its figures are what the engineer would have got without help.
+            if margin >= 0 or words == FIRST:
+                yield self._proposal(plan, words)
+            if best is None or margin > best[0]:
+                best = (margin, plan, words)
+        if best is not None:
+            yield from self._mixed(best[1], best[2])
+
+    def _simple(self) -> Iterator[tuple[str, Plan]]:
+        recipe = self._recipe
+        options = {
+            (recipe.calibrator, recipe.equalize): FIRST,
+            ("minmax", True): "channels equalized",
+            (recipe.calibrator, True): f"channels equalized, {_ranges(recipe.calibrator)}",
+        }
+        for (calibrator, equalize), words in options.items():
+            yield words, self._plan(msgspec.structs.replace(recipe, calibrator=calibrator, equalize=equalize))
+
+    def _plan(self, recipe: Recipe) -> Plan:
+        plan = self._quantizer.plan(recipe, schemes=self._pinned)
+        return msgspec.structs.replace(plan, recipe=self._name)
+
+    def _mixed(self, plan: Plan, words: str) -> Iterator[Proposal]:
+        """Plans with nodes in float."""
+        board = switchboard(self._quantizer, plan, [name for name, scheme in plan.schemes.items() if scheme == "w8a8"])
+        free = [name for name in board.names if name not in self._fixed]
+        if not free:
+            return
+        errors = solo(self._tuner, board, free, self._progress)
+        costs = float_costs(self._model, self._quantizer.nodes)
+        order = rank(errors, costs, self._tuner.budget)
+        known: dict[frozenset[str], float] = {}
+
+        def margin(kept: frozenset[str]) -> float:
+            if kept not in known:
+                graph = self._quantizer.apply(self._with(plan, kept), half=False)
+                known[kept] = self._tuner.check(graph).margin
+            return known[kept]
+
+        rows = as_rows(self._quantizer, errors, plan)
+        for spare in SPARE_DB:
+            self._progress.say(f"int8: fewest nodes in float, {spare:g} dB to spare")
+            kept = fewest(order, margin, spare)
+            if kept is None:
+                break
+            mixed = self._with(plan, kept)
+            if mixed.schemes not in self._proposed:
+                yield self._proposal(mixed, _words(words, mixed), costs=rows)
+        if not any(value >= SPARE_DB[0] for value in known.values()):
+            # None came near on the calibration samples: what came closest is shown all the same.
+            closest = max(known, key=lambda kept: (known[kept], -len(kept)))
+            mixed = self._with(plan, closest)
+            yield self._proposal(mixed, _words(words, mixed), costs=rows)
+
+    def _with(self, plan: Plan, kept: frozenset[str]) -> Plan:
+        """The plan with these nodes in ``instead``, or float."""
+        able = {node.name for node in self._quantizer.nodes if self._instead in node.schemes}
+        schemes: dict[str, Scheme] = {
+            name: (self._instead if name in able else "float") if name in kept else scheme
+            for name, scheme in plan.schemes.items()
+        }
+        return msgspec.structs.replace(plan, schemes=schemes)
+
+    def _proposal(self, plan: Plan, words: str, costs: tuple[NodeCost, ...] = ()) -> Proposal:
+        self._proposed.append(plan.schemes)
+        rows = tuple(msgspec.structs.replace(row, scheme=plan.schemes.get(row.node, "float")) for row in costs)
+        return Proposal(plan=plan, model=self._quantizer.apply(plan), recipe=words, costs=rows)
+
+
+def _ruled(recipe: Recipe, quantizer: Quantizes) -> set[str]:
+    """Nodes that a rule of the recipe pins; the search leaves them alone."""
+    return {
+        node.name
+        for node in quantizer.nodes
+        for rule in recipe.rules
+        if (rule.op == node.op_type) or (rule.nodes is not None and fnmatch.fnmatchcase(node.name, rule.nodes))
+    }
+
+
+def _ranges(calibrator: str) -> str:
+    return "least-error ranges" if calibrator == "mse" else f"{calibrator} ranges"
+
+
+def _words(base: str, plan: Plan) -> str:
+    kept = [scheme for scheme in plan.schemes.values() if scheme != "w8a8"]
+    parts = [f"{kept.count(scheme)} in {scheme}" for scheme in dict.fromkeys(kept)]
+    return ", ".join(([] if base == FIRST else [base]) + [f"{len(plan.schemes) - len(kept)} nodes int8", *parts])
