@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any, Literal
@@ -47,6 +47,8 @@ class Conversion:
     failures: tuple[str, ...] = ()
     """Precisions that could not be made at all, with the reason."""
     allowed: str | None = None
+    budget: Budget = field(default_factory=Budget)
+    """The guard's limits."""
 
     @property
     def ok(self) -> bool:
@@ -180,6 +182,7 @@ def convert(
         refused=tuple(measurement for measurement in choice.measured if not measurement.kept),
         failures=choice.failures,
         allowed=allow,
+        budget=budget,
     )
     if report is not None:
         write_report(examined(conversion, choice, family, samples, runner, budget, progress), report)

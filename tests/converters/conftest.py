@@ -34,7 +34,7 @@ def parse() -> Callable[[str], onnx.ModelProto]:
     return _parse
 
 
-def conv_model(*, opset: int = 17, channels: int = 16, dynamic: bool = False, classes: int = 0) -> onnx.ModelProto:
+def conv_model(*, opset: int = 17, channels: int = 48, dynamic: bool = False, classes: int = 0) -> onnx.ModelProto:
     """Three convolutions with a residual; with ``classes`` a pooled Softmax head."""
     rng = np.random.default_rng(1)
     weights: dict[str, NDArray[Any]] = {

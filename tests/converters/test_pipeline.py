@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import functools
 import hashlib
 import shutil
 from collections.abc import Callable
@@ -23,17 +22,6 @@ from edgesdk_converters.report import advice, summary
 from edgesdk_converters.runner import OnnxRunner
 
 DEVICE = "raspberry-pi-4"
-
-
-@pytest.fixture
-def make_conv(make_conv: Callable[..., onnx.ModelProto]) -> Callable[..., onnx.ModelProto]:
-    """Large enough that int8 is the smaller file."""
-    return functools.partial(make_conv, channels=64)
-
-
-@pytest.fixture
-def small(make_conv: Callable[..., onnx.ModelProto]) -> onnx.ModelProto:
-    return make_conv()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from edgesdk.bundle.manifest import BranchFidelity, Measurement
-from edgesdk_converters.guard.fidelity import AGREEMENT_LIMIT, SNR_LIMIT_DB
 
 if TYPE_CHECKING:
     from edgesdk_converters.pipeline import Conversion
@@ -29,7 +28,8 @@ def summary(conversion: Conversion) -> Iterator[str]:
     host = next((m.latency.host for m in conversion.measurements.variants if m.latency), None)
     if host:
         yield f"  time is CPU time per inference on one thread of this machine ({host}), not of {conversion.device}"
-    yield f"  limits: SNR {SNR_LIMIT_DB:.0f} dB in every branch, top-1 agreement {AGREEMENT_LIMIT} where it is a class vector"
+    limits = conversion.budget
+    yield f"  limits: SNR {limits.min_snr_db:g} dB in every branch, top-1 agreement {limits.min_agreement:g} where it is a class vector"
     for measurement in conversion.refused:
         yield f"refused: {measurement.variant}"
         yield from (f"  - {reason}" for reason in measurement.reasons)

@@ -61,7 +61,7 @@ def test_int8__per_channel_symmetric_weights(small: onnx.ModelProto, feeds: Feed
     quantized = int8(small, feeds)
     q, scale = weights(quantized, "first_weight_quantized"), weights(quantized, "first_weight_scale")
     assert q.dtype == np.int8
-    assert (q.shape, scale.shape) == ((16, 3, 3, 3), (16,))
+    assert (q.shape, scale.shape) == ((48, 3, 3, 3), (48,))
     assert q.min() >= -127
     assert not weights(quantized, "first_weight_zero_point").any()
     np.testing.assert_allclose(q * scale.reshape(-1, 1, 1, 1), weights(small, "w0"), atol=float(scale.max()) / 2 + 1e-6)
