@@ -65,6 +65,7 @@ def table(results: tuple[CellResult, ...]) -> Iterator[str]:
 
 
 def _row(result: CellResult) -> tuple[str, ...]:
+    from edgesdk_converters.report.markup import NBSP
     from edgesdk_converters.report.trials import best, figure_in_words, worst
 
     names = (result.model, result.recipe, result.board)
@@ -79,7 +80,7 @@ def _row(result: CellResult) -> tuple[str, ...]:
         it.variant + (" (overruled)" if it.reasons else ""),
         f"{it.size_bytes / 1000:,.0f} kB, {it.size_bytes / max(it.source_size_bytes, 1):.2f}x",
         f"{it.latency.ratio:.2f}x" if it.latency is not None else "-",
-        f"{figure.branch}: {figure_in_words(figure)}" if figure is not None else "-",
+        f"{figure.branch}: {figure_in_words(figure)}".replace(NBSP, " ") if figure is not None else "-",
         took,
     )
 

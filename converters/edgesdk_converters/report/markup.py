@@ -127,6 +127,7 @@ def digits(value: float) -> str:
     """Three digits that count, no exponent, and thousands told apart."""
     if value == 0:
         return "0"
+    value = float(f"{value:.3g}")
     places = max(0, 2 - math.floor(math.log10(abs(value))))
     return minus(f"{value:,.{min(places, 6)}f}")
 

@@ -127,9 +127,11 @@ def record_schema() -> dict[str, Any]:
     record = schema["$defs"]["Record"]
     record["properties"]["schema"] = {"const": SCHEMA}
     record["required"] = ["schema", *record["required"]]
-    return {
+    whole = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": "report.schema.json",
         "title": "edgesdk conversion report",
         **schema,
     }
+    plain: dict[str, Any] = json.loads(json.dumps(whole))  # tuples among the defaults
+    return plain

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from edgesdk.errors import ConversionError, MissingExtraError
+from edgesdk_converters.progress import Progress
 from edgesdk_converters.sweep.cells import Cell
 from edgesdk_converters.sweep.results import Outcome
 
@@ -24,7 +25,9 @@ MAX_PARCEL_BYTES = 1 << 30
 _CONNECT_S = 10
 
 
-def run_on_cluster(cells: Sequence[Cell], address: str) -> Generator[tuple[Cell, Outcome], None, None]:
+def run_on_cluster(
+    cells: Sequence[Cell], address: str, *, progress: Progress | None = None
+) -> Generator[tuple[Cell, Outcome], None, None]:
     """Run cells on the workers of a scheduler; yields each as it ends.
 
     A cell whose worker dies is given to another one. What is read by a cell travels once per model, through the scheduler.
@@ -32,6 +35,7 @@ def run_on_cluster(cells: Sequence[Cell], address: str) -> Generator[tuple[Cell,
     Args:
         cells: What to do.
         address: Of the scheduler, ``tcp://host:8786``.
+        progress: Hears when there are no workers yet.
 
     Raises:
         MissingExtraError: distributed is not installed here.
@@ -53,6 +57,8 @@ def run_on_cluster(cells: Sequence[Cell], address: str) -> Generator[tuple[Cell,
         ) from error
     futures: dict[Any, Cell] = {}
     try:
+        if progress is not None and not client.nthreads():
+            progress.say(f"the cluster has no workers yet; start some: dask worker {address}")
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sending large graph")  # once per model, not per cell
             parcels: dict[str, Any] = {}
@@ -74,7 +80,7 @@ def run_on_cluster(cells: Sequence[Cell], address: str) -> Generator[tuple[Cell,
                     pure=False,
                 )
                 futures[future] = cell
-        for future in distributed.as_completed(list(futures)):
+        for future in distributed.as_completed(list(futures), loop=client.loop):
             yield futures[future], _brought(future)
             future.release()
     finally:

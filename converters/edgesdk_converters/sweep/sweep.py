@@ -63,7 +63,8 @@ def run_sweep(
         left = [cell for cell in cells if cell.slug not in known]
         if resumed:
             progress.say(f"{resumed} of {len(cells)} cells are finished already, {len(left)} are left")
-        with progress.bar("sweep", len(left)) as bar, closing(_run(left, results.work, jobs, cluster)) as running:
+        bars = progress if left else Quiet()
+        with bars.bar("sweep", len(left)) as bar, closing(_run(left, results.work, jobs, cluster, progress)) as running:
             for cell, outcome in running:
                 result = results.commit(cell, outcome)
                 known[cell.slug] = result
@@ -74,7 +75,9 @@ def run_sweep(
         return Sweep(folder=results.folder, results=tuple(known[cell.slug] for cell in cells), resumed=resumed)
 
 
-def _run(cells: list[Cell], work: Path, jobs: int, cluster: str | None) -> Generator[tuple[Cell, Outcome], None, None]:
+def _run(
+    cells: list[Cell], work: Path, jobs: int, cluster: str | None, progress: Progress
+) -> Generator[tuple[Cell, Outcome], None, None]:
     if not cells:
         return
     if cluster is None:
@@ -82,4 +85,4 @@ def _run(cells: list[Cell], work: Path, jobs: int, cluster: str | None) -> Gener
     else:
         from edgesdk_converters.sweep.cluster import run_on_cluster
 
-        yield from run_on_cluster(cells, cluster)
+        yield from run_on_cluster(cells, cluster, progress=progress)

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from edgesdk.bundle import Bundle
+from edgesdk.bundle.manifest import Contract, InputSpec, OutputSpec, StateInput, TensorInput
+from edgesdk.errors import ModelFormatError
+from edgesdk.samples import Picture, Tensors
+from edgesdk_converters.calibration import CalibrationSet
+from edgesdk_converters.pipeline import Conversion, convert
+from edgesdk_converters.report import contents_of, make_examples, pick_samples, read_record, record_of, write_report
+from edgesdk_converters.report.build import record_of_bundle
+from edgesdk_converters.report.examples import MAX_SIDE, Pick, encode_png
+from edgesdk_converters.report.page import page
+from edgesdk_converters.report.trials import best
+from edgesdk_converters.runner import OnnxRunner
+
+
+@pytest.fixture
+def conversion(make_conv: Callable[..., onnx.ModelProto], calibration: Path, tmp_path: Path) -> Conversion:
+    onnx.save(make_conv(classes=5), tmp_path / "model.onnx")
+    return convert(
+        tmp_path / "model.onnx",
+        device="raspberry-pi-4",
+        calibration=calibration,
+        output=tmp_path / "small.edge",
+        optimize="size",
+    )
+
+
+def test_record_of__a_real_conversion(conversion: Conversion, tmp_path: Path) -> None:
+    record = record_of(conversion, limits={"snr_db": 20.0})
+    with Bundle.open(conversion.bundle) as bundle:
+        assert record.identity == bundle.identity
+        variants = {variant.id for variant in bundle.manifest.variants}
+        again = record_of_bundle(bundle)
+    assert {trial.measurement.variant for trial in record.trials if trial.chosen} == variants
+    assert set(record.operators) == variants
+    assert record.operators["onnx-fp32"]["Conv"] == 3
+    assert set(record.files) >= {variant.file for variant in conversion.manifest.variants}
+    assert set(record.sparsity) >= {"first", "depthwise", "last"}
+    assert best(record) is not None
+    assert again.trials == record.trials
+    assert again.device == "raspberry-pi-4"
+    write_report(record, tmp_path / "r.json")
+    assert read_record(tmp_path / "r.json") == record
+    assert "In each of" in page(record)
+
+
+def test_record_of__bundle_that_was_moved_away(conversion: Conversion, tmp_path: Path) -> None:
+    shutil.move(conversion.bundle, tmp_path / "elsewhere.edge")
+    record = record_of(conversion)
+    assert record.identity == ""
+    assert record.operators == {}
+    page(record)
+
+
+def test_contents_of__counts_operators_and_zeros(make_conv: Callable[..., onnx.ModelProto]) -> None:
+    model = make_conv()
+    weights = next(tensor for tensor in model.graph.initializer if tensor.name == "w0")
+    array = numpy_helper.to_array(weights).copy()
+    array[: len(array) // 2] = 0
+    weights.CopyFrom(numpy_helper.from_array(array, "w0"))
+    found = contents_of(model.SerializeToString(), "onnx")
+    assert found.operators == {"Add": 1, "Conv": 3, "Relu": 2}
+    assert found.sparsity == {"first": 0.5, "depthwise": 0.0, "last": 0.0}
+
+
+@pytest.mark.parametrize("form", ["onnx", "tflite"])
+def test_contents_of__no_model(form: Any) -> None:
+    with pytest.raises(ModelFormatError):
+        contents_of(b"\x07" * 100, form)
+
+
+def _raw_contract() -> Contract:
+    return Contract(
+        task="raw",
+        inputs=(InputSpec(name="x", shape=(1, 3, 16, 16), dtype="float32", source=TensorInput()),),
+        outputs=(OutputSpec(name="y", shape=(1, 5), dtype="float32"),),
+    )
+
+
+def test_examples__arrays_from_a_folder(classifier: onnx.ModelProto, calibration: Path) -> None:
+    contract, runner = _raw_contract(), OnnxRunner(classifier)
+    _, held_out = CalibrationSet.from_folder(calibration, contract).split()
+    picks = pick_samples(held_out, calibration, contract, count=3)
+    assert len({pick.name for pick in picks}) == 3
+    same = make_examples(contract, picks, runner.run, runner.run)
+    assert all(one.same and one.expected == one.got and not one.picture_png for one in same)
+
+    def other(feed: Any) -> list[Any]:
+        return [np.roll(array, 1) for array in runner.run(feed)]
+
+    differing = make_examples(contract, picks, runner.run, other)
+    assert not any(one.same for one in differing)
+    assert differing[0].expected["outputs"]["y"]["values"] == same[0].expected["outputs"]["y"]["values"]
+
+
+def test_examples__pictures_are_shown_with_their_results(tmp_path: Path) -> None:
+    cv2 = pytest.importorskip("cv2", reason="pip install 'edgesdk[vision]'")
+    from edgesdk.bundle.manifest import ImageInput
+
+    contract = Contract(
+        task="image-classification",
+        inputs=(InputSpec(name="x", shape=(1, 3, 16, 16), dtype="float32", source=ImageInput(layout="NCHW")),),
+        outputs=(OutputSpec(name="y", shape=(1, 3), dtype="float32"),),
+        labels=("red", "green", "blue"),
+    )
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for index in range(10):
+        pixels = np.full((600, 900, 3), index * 20, np.uint8)
+        pixels[:, :, index % 3] = 255
+        cv2.imwrite(str(folder / f"{index}.png"), pixels)
+
+    def run(feed: Any) -> list[Any]:
+        means = feed[0].mean(axis=(2, 3))
+        return [(np.exp(means * 9) / np.exp(means * 9).sum()).astype(np.float32)]
+
+    _, held_out = CalibrationSet.from_folder(folder, contract).split()
+    picks = pick_samples(held_out, folder, contract)
+    assert picks
+    assert all(isinstance(pick.sample, Picture) for pick in picks)
+    examples = make_examples(contract, picks, run, run)
+    assert all(one.same and one.expected["classes"][0]["label"] in contract.labels for one in examples)
+    shown = cv2.imdecode(np.frombuffer(examples[0].picture_png, np.uint8), cv2.IMREAD_COLOR)
+    assert max(shown.shape) == MAX_SIDE
+    assert examples[0].got_png
+
+
+def test_examples__states_are_fed_forward_by_the_calibration_set() -> None:
+    contract = Contract(
+        task="raw",
+        inputs=(
+            InputSpec(name="x", shape=(1,), dtype="float32", source=TensorInput()),
+            InputSpec(name="h", shape=(1,), dtype="float32", source=StateInput(from_output="h2")),
+        ),
+        outputs=(
+            OutputSpec(name="y", shape=(1,), dtype="float32"),
+            OutputSpec(name="h2", shape=(1,), dtype="float32"),
+        ),
+    )
+
+    def run(feed: Any) -> list[Any]:
+        return [feed[0] + feed[1], feed[0]]
+
+    one = np.ones(1, np.float32)
+    pick = Pick(name="stream", feeds=([one, 0 * one], [one, one]))
+    (example,) = make_examples(contract, [pick], run, run)
+    assert example.expected["outputs"]["y"]["values"] == [2.0]
+    sample = Pick(name="tensors", sample=Tensors(arrays={"x": one}))
+    assert make_examples(contract, [sample], run, run)[0].same
+
+
+def test_encode_png__colours_as_they_are() -> None:
+    cv2 = pytest.importorskip("cv2", reason="pip install 'edgesdk[vision]'")
+    red = np.zeros((4, 4, 3), np.uint8)
+    red[:, :, 0] = 255
+    blue_first = cv2.imdecode(np.frombuffer(encode_png(Picture(pixels=red, colour="RGB")), np.uint8), cv2.IMREAD_COLOR)
+    assert blue_first[0, 0].tolist() == [0, 0, 255]
+    grey = encode_png(Picture(pixels=np.zeros((1000, 10), np.uint8), colour="GREY"))
+    assert cv2.imdecode(np.frombuffer(grey, np.uint8), cv2.IMREAD_UNCHANGED).shape == (MAX_SIDE, 5)
