@@ -29,7 +29,8 @@ from edgesdk_converters.quantize.recipe import Plan, Recipe, Scheme
 from edgesdk_converters.report.record import NodeCost
 
 FIRST = "everything int8"
-SPARE_DB = (0.5, 1.5, 3.0)
+FLOAT: Scheme = "float"
+SPARE_DB = (0.5, 2.0, 4.0)
 """What a mixed plan must have to spare on calibration samples, one try after the other: held-out samples are others."""
 
 
@@ -44,6 +45,7 @@ def proposals(
     budget: Budget | None = None,
     progress: Progress | None = None,
     contract: Contract | None = None,
+    tuning: Feeds | None = None,
     instead: Scheme = "float",
 ) -> Iterator[Proposal]:
     """Propose quantized models, best guess first; the caller stops when the guard is content.
@@ -53,13 +55,15 @@ def proposals(
         model: Float, prepared: what the proposals are compared with.
         outputs: Its branches.
         feeds: Calibration inferences; held-out ones must not be among them.
+        tuning: Inferences that the search compares on, best of all some that the quantizer did not take its ranges from; by default
+            those of ``feeds``. Never held-out ones.
         recipe: Anything but ``auto`` makes one proposal: its plan.
         keep_float: Nodes that the spec keeps in float.
         budget: Limits.
         progress: Where to say what is being done.
         contract: With it the task's own figure counts as well (F1 of boxes).
         instead: What nodes become that must not be int8: ``w8a16`` for accelerators that have no float arithmetic, ``w8`` where size
-            is what matters; those that cannot have it stay float.
+            is what matters; those that cannot have it stay float, and all of them do where it does not help.
 
     Raises:
         CalibrationError: No samples, or the float model makes NaN of one.
@@ -72,7 +76,7 @@ def proposals(
         plan = quantizer.plan(recipe, schemes=pinned)
         yield Proposal(plan=plan, model=quantizer.apply(plan), recipe=recipe.name)
         return
-    tuner = Tuner(model, outputs, feeds, budget=budget or Budget(), contract=contract)
+    tuner = Tuner(model, outputs, feeds if tuning is None else tuning, budget=budget or Budget(), contract=contract)
     for finding in excitation(outputs, tuner.expected):
         progress.say(f"warning: {finding.text}")
     yield from _Search(quantizer, model, tuner, recipe, pinned, instead, progress).run()
@@ -132,34 +136,51 @@ class _Search:
         errors = solo(self._tuner, board, free, self._progress)
         costs = float_costs(self._model, self._quantizer.nodes)
         order = rank(errors, costs, self._tuner.budget)
-        known: dict[frozenset[str], float] = {}
-
-        def margin(kept: frozenset[str]) -> float:
-            if kept not in known:
-                graph = self._quantizer.apply(self._with(plan, kept), half=False)
-                known[kept] = self._tuner.check(graph).margin
-            return known[kept]
-
         rows = as_rows(self._quantizer, errors, plan)
-        for spare in SPARE_DB:
-            self._progress.say(f"int8: fewest nodes in float, {spare:g} dB to spare")
-            kept = fewest(order, margin, spare)
-            if kept is None:
-                break
-            mixed = self._with(plan, kept)
-            if mixed.schemes not in self._proposed:
-                yield self._proposal(mixed, _words(words, mixed), costs=rows)
-        if not any(value >= SPARE_DB[0] for value in known.values()):
-            # None came near on the calibration samples: what came closest is shown all the same.
-            closest = max(known, key=lambda kept: (known[kept], -len(kept)))
-            mixed = self._with(plan, closest)
-            yield self._proposal(mixed, _words(words, mixed), costs=rows)
+        closest: tuple[float, Plan] | None = None
+        for instead in dict.fromkeys((self._instead, FLOAT)):
+            known: dict[frozenset[str], float] = {}
 
-    def _with(self, plan: Plan, kept: frozenset[str]) -> Plan:
-        """The plan with these nodes in ``instead``, or float."""
-        able = {node.name for node in self._quantizer.nodes if self._instead in node.schemes}
+            def margin(
+                kept: frozenset[str], instead: Scheme = instead, known: dict[frozenset[str], float] = known
+            ) -> float:
+                if kept not in known:
+                    known[kept] = self._margin(self._with(plan, kept, instead))
+                return known[kept]
+
+            for spare in SPARE_DB:
+                self._progress.say(f"int8: fewest nodes in {instead}, {spare:g} dB to spare")
+                kept = fewest(order, margin, spare)
+                if kept is None:
+                    break
+                mixed = self._shrunk(plan, kept, instead)
+                if mixed.schemes not in self._proposed:
+                    yield self._proposal(mixed, _words(words, mixed), costs=rows)
+            best = max(known, key=lambda kept: (known[kept], -len(kept)))
+            if closest is None or known[best] > closest[0]:
+                closest = (known[best], self._with(plan, best, instead))
+            if closest[0] >= SPARE_DB[0]:
+                return
+        if closest is not None and closest[1].schemes not in self._proposed:
+            # None came near on the calibration samples: what came closest is shown all the same.
+            yield self._proposal(closest[1], _words(words, closest[1]), costs=rows)
+
+    def _margin(self, plan: Plan) -> float:
+        return self._tuner.check(self._quantizer.apply(plan, half=False)).margin
+
+    def _shrunk(self, plan: Plan, kept: frozenset[str], instead: Scheme) -> Plan:
+        """The plan with these nodes in ``instead``; where that is too large, with 8-bit weights behind float arithmetic."""
+        mixed, most = self._with(plan, kept, instead), self._tuner.budget.max_size_bytes
+        if most is None or self._quantizer.apply(mixed).ByteSize() <= most:
+            return mixed
+        smaller = self._with(plan, kept, "w8")
+        return smaller if self._margin(smaller) >= 0 else mixed
+
+    def _with(self, plan: Plan, kept: frozenset[str], instead: Scheme) -> Plan:
+        """The plan with these nodes in ``instead``, or float where they cannot have it."""
+        able = {node.name for node in self._quantizer.nodes if instead in node.schemes}
         schemes: dict[str, Scheme] = {
-            name: (self._instead if name in able else "float") if name in kept else scheme
+            name: (instead if name in able else FLOAT) if name in kept else scheme
             for name, scheme in plan.schemes.items()
         }
         return msgspec.structs.replace(plan, schemes=schemes)

@@ -65,7 +65,6 @@ def switchboard(quantizer: Quantizes, plan: Plan, names: Collection[str] | None 
 
 def solo(tuner: Tuner, board: Switchboard, names: Sequence[str], progress: Progress) -> dict[str, Errors]:
     """Error in each branch when only this node is quantized, by node."""
-
     values = sum(math.prod(spec.shape) for spec in tuner.outputs) * max(len(names), 1)
     feeds = max(2, min(SOLO_FEEDS, _ENOUGH_VALUES // max(values, 1)))
 

@@ -38,3 +38,11 @@ def test_peak_memory__grows_with_the_weights() -> None:
 
 def test_peak_memory__of_what_does_not_load_is_unknown() -> None:
     assert peak_memory(onnx.ModelProto().SerializeToString(), "onnx", [], []) is None
+
+
+def test_peak_memory__of_tflite(small: onnx.ModelProto) -> None:
+    from edgesdk_converters.tflite.lower import lower
+
+    peak = peak_memory(lower(small), "tflite", ["x"], [np.ones((1, 3, 16, 16), np.float32)])
+    assert peak is not None
+    assert 0 < peak < 100 * 2**20

@@ -39,7 +39,7 @@ def test_accuracy__by_hand() -> None:
 def test_accuracy__labels_that_do_not_match() -> None:
     row = [np.asarray([[0.9, 0.1, 0.0]])]
     with pytest.raises(
-        CalibrationError, match="label 'yess' of the evaluation samples is none of the model's. Did you mean 'yes'?"
+        CalibrationError, match=r"label 'yess' of the evaluation samples is none of the model's\. Did you mean 'yes'?"
     ):
         AccuracyMetric(contract()).add(row, row, "yess")
     with pytest.raises(CalibrationError, match="It has: yes, no, stop"):

@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+
+from edgesdk.bundle.manifest import Contract, ImageInput, InputSpec, OutputSpec
+from edgesdk.errors import CalibrationError, ConfigError, ModelFormatError
+from edgesdk_converters.auto import Proposal, proposals, read_plan, tuner, write_plan
+from edgesdk_converters.auto import switchboard as switchboard_module
+from edgesdk_converters.auto.tuner import Tuner
+from edgesdk_converters.graph import find_branches
+from edgesdk_converters.guard import Budget
+from edgesdk_converters.progress import Quiet
+from edgesdk_converters.quantize.quantizer import Quantizer
+from edgesdk_converters.quantize.recipe import Recipe, Rule
+
+Feeds = list[list[NDArray[Any]]]
+AUTO = Recipe(name="auto", scheme="auto")
+
+
+class Heard(Quiet):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def good(
+    model: onnx.ModelProto, outputs: tuple[OutputSpec, ...], feeds: Feeds, **options: Any
+) -> tuple[Proposal, float]:
+    """The first proposal that a guard on the same samples would keep, and by how much."""
+    quantizer = Quantizer(model, feeds)
+    judge = Tuner(model, outputs, feeds, budget=options.get("budget") or Budget())
+    options = {"recipe": AUTO, **options}
+    for proposal in proposals(quantizer, model, outputs, feeds, **options):
+        margin = judge.check(proposal.model).margin
+        if margin >= 0:
+            return proposal, margin
+    raise AssertionError("nothing was good enough")
+
+
+def test_proposals__the_simple_thing_first(
+    plain: onnx.ModelProto, outputs: tuple[OutputSpec, ...], dead_feeds: Feeds
+) -> None:
+    proposal, margin = good(plain, outputs, dead_feeds)
+    assert proposal.recipe == "everything int8"
+    assert proposal.float_nodes == ()
+    assert margin > 5
+
+
+def test_proposals__keep_exactly_the_planted_layer(
+    planted: onnx.ModelProto, outputs: tuple[OutputSpec, ...], dead_feeds: Feeds
+) -> None:
+    made = list(proposals(Quantizer(planted, dead_feeds), planted, outputs, dead_feeds, recipe=AUTO))
+    assert made[0].recipe == "everything int8"  # shows what it would have been without help
+    best, margin = good(planted, outputs, dead_feeds)
+    assert best.float_nodes == ("conv0",)
+    assert margin > 0
+    assert best.costs[0].node == "conv0"
+    assert best.costs[0].scheme == "float"
+    assert best.costs[0].error["y"] > 10 * best.costs[1].error["y"]
+    assert "4 nodes int8, 1 in float" in best.recipe
+    onnx.checker.check_model(best.model)
+
+
+def test_proposals__branches_behind_one_concat(yolo: onnx.ModelProto, feeds: Feeds) -> None:
+    branches = find_branches(yolo)["output0"]
+    assert len(branches) == 2
+    spec = (OutputSpec(name="output0", shape=(1, 6, 64), dtype="float32", branches=branches),)
+    contract = Contract(
+        task="object-detection",
+        inputs=(InputSpec(name="images", shape=(1, 3, 16, 16), dtype="float32", source=ImageInput(layout="NCHW")),),
+        outputs=spec,
+        labels=("cat", "dog"),
+        options={"score_threshold": 0.05},
+    )
+    proposal, margin = good(yolo, spec, feeds, contract=contract)
+    assert margin >= 0
+    errors = Tuner(yolo, spec, feeds, budget=Budget()).check(proposal.model).errors
+    assert len(errors) == 2
+    assert all(error <= 0.01 for error in errors.values())
+
+
+def test_proposals__a_stricter_budget_keeps_more(
+    plain: onnx.ModelProto, outputs: tuple[OutputSpec, ...], dead_feeds: Feeds
+) -> None:
+    loose, _ = good(plain, outputs, dead_feeds)
+    reached = Tuner(plain, outputs, dead_feeds, budget=Budget()).check(loose.model).margin + 20
+    strict, margin = good(plain, outputs, dead_feeds, budget=Budget(min_snr_db=reached + 3))
+    assert 0 < len(strict.float_nodes) <= 3
+    assert margin >= 0
+
+
+def test_proposals__another_recipe_is_its_plan(
+    plain: onnx.ModelProto, outputs: tuple[OutputSpec, ...], dead_feeds: Feeds
+) -> None:
+    recipe = Recipe(name="mine", scheme="w8", calibrator="minmax")
+    (only,) = proposals(
+        Quantizer(plain, dead_feeds), plain, outputs, dead_feeds, recipe=recipe, keep_float=frozenset({"conv1"})
+    )
+    assert only.recipe == "mine"
+    assert only.plan.schemes["conv0"] == "w8"
+    assert only.float_nodes == ("conv1",)
+
+
+def test_proposals__rules_and_the_spec_are_left_alone(
+    planted: onnx.ModelProto, outputs: tuple[OutputSpec, ...], dead_feeds: Feeds
+) -> None:
+    recipe = Recipe(name="auto", scheme="auto", rules=(Rule(nodes="conv0", scheme="w8a8"),))
+    for proposal in proposals(
+        Quantizer(planted, dead_feeds), planted, outputs, dead_feeds, recipe=recipe, keep_float=frozenset({"conv3"})
+    ):
+        assert proposal.plan.schemes["conv0"] == "w8a8"
+        assert proposal.plan.schemes["conv3"] == "float"
+
+
+def test_proposals__a_rule_that_meets_no_node(
+    plain: onnx.ModelProto, outputs: tuple[OutputSpec, ...], dead_feeds: Feeds
+) -> None:
+    recipe = Recipe(name="auto", scheme="auto", rules=(Rule(nodes="convv0", scheme="float"),))
+    with pytest.raises(ConfigError, match=r"convv0.*Did you mean 'conv0'"):
+        list(proposals(Quantizer(plain, dead_feeds), plain, outputs, dead_feeds, recipe=recipe))
+
+
+def test_proposals__higher_precision_instead_of_float(
+    plain: onnx.ModelProto, outputs: tuple[OutputSpec, ...], dead_feeds: Feeds
+) -> None:
+    loose, _ = good(plain, outputs, dead_feeds)
+    reached = Tuner(plain, outputs, dead_feeds, budget=Budget()).check(loose.model).margin + 20
+    wide, margin = good(plain, outputs, dead_feeds, budget=Budget(min_snr_db=reached + 2), instead="w8a16")
+    assert "w8a16" in wide.plan.schemes.values()
+    assert wide.float_nodes == ()
+    assert "in w8a16" in wide.recipe
+    assert margin >= 0
+
+
+def test_proposals__float_where_higher_precision_does_not_help(
+    planted: onnx.ModelProto, outputs: tuple[OutputSpec, ...], dead_feeds: Feeds
+) -> None:
+    # 16-bit activations do nothing for a layer whose weights are the trouble.
+    proposal, _ = good(planted, outputs, dead_feeds, instead="w8a16")
+    assert proposal.float_nodes == ("conv0",)
+
+
+def test_proposals__smaller_where_the_budget_asks_for_it(
+    plain: onnx.ModelProto, outputs: tuple[OutputSpec, ...], dead_feeds: Feeds
+) -> None:
+    loose, _ = good(plain, outputs, dead_feeds)
+    reached = Tuner(plain, outputs, dead_feeds, budget=Budget()).check(loose.model).margin + 20
+    large, _ = good(plain, outputs, dead_feeds, budget=Budget(min_snr_db=reached + 2))
+    budget = Budget(min_snr_db=reached + 2, max_size_bytes=large.model.ByteSize() - 1)
+    small, margin = good(plain, outputs, dead_feeds, budget=budget)
+    assert "w8" in small.plan.schemes.values()
+    assert small.model.ByteSize() <= large.model.ByteSize() - 1
+    assert margin >= 0
+
+
+def test_proposals__tuning_samples_of_their_own(
+    planted: onnx.ModelProto, outputs: tuple[OutputSpec, ...], dead_feeds: Feeds
+) -> None:
+    quantizer = Quantizer(planted, dead_feeds[:20])
+    made = list(proposals(quantizer, planted, outputs, dead_feeds[:20], recipe=AUTO, tuning=dead_feeds[20:]))
+    assert made[-1].float_nodes == ("conv0",)
+
+
+def test_proposals__equal_inputs_make_equal_plans_and_bytes(
+    planted: onnx.ModelProto,
+    outputs: tuple[OutputSpec, ...],
+    dead_feeds: Feeds,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Any,
+) -> None:
+    first, _ = good(planted, outputs, dead_feeds)
+    for module in (tuner, switchboard_module):
+        monkeypatch.setattr(module, "WORKERS", 1)
+    second, _ = good(planted, outputs, dead_feeds)
+    assert first.plan == second.plan
+    assert first.costs == second.costs
+    content = first.model.SerializeToString(deterministic=True)
+    assert second.model.SerializeToString(deterministic=True) == content
+    plan = read_plan(write_plan(first.plan, tmp_path / "plan.json"), planted)
+    replayed = Quantizer(planted, dead_feeds).apply(plan)
+    assert replayed.SerializeToString(deterministic=True) == content
+
+
+def test_proposals__no_samples(plain: onnx.ModelProto, outputs: tuple[OutputSpec, ...], dead_feeds: Feeds) -> None:
+    with pytest.raises(CalibrationError, match="Give a folder with --calibration"):
+        list(proposals(Quantizer(plain, dead_feeds), plain, outputs, [], recipe=AUTO))
+
+
+def test_proposals__nan_names_the_node_where_it_begins(parse: Callable[[str], onnx.ModelProto]) -> None:
+    model = parse("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (float[1, 4] x) => (float[1, 4] y)
+        <float[4, 4] w = {1,0,0,0, 0,1,0,0, 0,0,1,0, 0,0,0,1}>
+        {
+            [dense] a = MatMul(x, w)
+            [logarithm] b = Log(a)
+            [shift] y = Neg(b)
+        }
+    """)
+    spec = (OutputSpec(name="y", shape=(1, 4), dtype="float32"),)
+    feeds: Feeds = [[np.ones((1, 4), np.float32)] for _ in range(3)] + [[-np.ones((1, 4), np.float32)]]
+    with pytest.raises(
+        CalibrationError, match=r"calibration inference 3: .*begins at node 'logarithm' \(Log\)"
+    ) as caught:
+        Tuner(model, spec, feeds, budget=Budget())
+    assert "take that sample out" in str(caught.value)
+
+
+def test_proposals__nan_weights_are_named(
+    plain: onnx.ModelProto, outputs: tuple[OutputSpec, ...], dead_feeds: Feeds
+) -> None:
+    weight = next(tensor for tensor in plain.graph.initializer if tensor.name == "w3")
+    value = onnx.numpy_helper.to_array(weight).copy()
+    value[0, 0, 0, 0] = np.nan
+    weight.CopyFrom(onnx.numpy_helper.from_array(value, "w3"))
+    with pytest.raises(ModelFormatError, match=r"weight 'w3' of node 'conv3' holds NaN\. Export the model again"):
+        Tuner(plain, outputs, dead_feeds, budget=Budget())
+
+
+def test_proposals__a_branch_that_never_answers_is_said(
+    planted: onnx.ModelProto, outputs: tuple[OutputSpec, ...], dead_feeds: Feeds
+) -> None:
+    planted.graph.node[-1].output[0] = "last"
+    planted.graph.node.append(onnx.helper.make_node("Sub", ["last", "last"], ["y"], "nothing"))
+    heard = Heard()
+    next(proposals(Quantizer(planted, dead_feeds), planted, outputs, dead_feeds, recipe=AUTO, progress=heard))
+    assert any("branch 'y' of output 'y' is zero over all" in line for line in heard.lines)
+
+
+def test_plan__survives_a_change_of_its_name_only(plain: onnx.ModelProto, dead_feeds: Feeds) -> None:
+    quantizer = Quantizer(plain, dead_feeds)
+    plan = quantizer.plan(AUTO)
+    renamed = msgspec.structs.replace(plan, recipe="other")
+    assert quantizer.apply(plan).SerializeToString(deterministic=True) == quantizer.apply(renamed).SerializeToString(
+        deterministic=True
+    )
