@@ -77,6 +77,8 @@ def activations(model: onnx.ModelProto, schemes: Mapping[str, Scheme] | None = N
         if chosen[unit.info.name] in INTEGER:
             names |= {name for i in unit.data if (name := unit.node.input[i]) not in view.constants}
             names |= {name for name in unit.outputs if name}
+        elif chosen[unit.info.name] in ("w8", "w4") and unit.node.op_type == "Conv":
+            names.add(unit.node.input[0])  # for its mean
     return names
 
 
@@ -185,8 +187,15 @@ class _Graph:
         assert weight is not None
         if bits == 4 and unit.node.op_type == "MatMul":
             self.replace(unit, [self._writer.blockwise(unit, weight)])
-        else:
-            unit.node.input[1] = self._writer.stored(unit, weight, bits=bits)
+            return
+        node = unit.node
+        q, scale, axis = self._writer.quantize(unit, weight, bits=bits)
+        bias = self._bias(unit)
+        if bias is not None and unit.bias_add is None:
+            shifted = bias + self._shift(unit, node.input[0], weight - q * spread(scale, q.ndim, axis))
+            self._writer.add(f"{unit.info.name}_bias", np.asarray(shifted, np.float32))
+            node.input[2] = f"{unit.info.name}_bias"
+        node.input[1] = self._writer.stored(unit, q, scale, axis, bits=bits)
 
     def replace(self, unit: Unit, nodes: list[Any]) -> None:
         """Write other nodes in place of the unit's first."""

@@ -110,15 +110,14 @@ class WeightWriter:
         self.add(f"{name}_quantized", q)
         return self._dequantize(name, scale, 0 if scale.ndim else None, np.int32)
 
-    def stored(self, unit: Unit, weight: Array, *, bits: int) -> str:
+    def stored(self, unit: Unit, q: Array, scale: Array, axis: int | None, *, bits: int) -> str:
         """Weights for float arithmetic; the name of the float tensor, which is constant when the model is loaded."""
-        q, scale, axis = self.quantize(unit, weight, bits=bits)
         name = f"{unit.info.name}_weight"
         if bits == 4:
             self._add4(f"{name}_packed", q)
         else:
             self.add(f"{name}_quantized", q)
-        self.add(f"{name}_scale", np.asarray(spread(scale, weight.ndim, axis)))
+        self.add(f"{name}_scale", np.asarray(spread(scale, q.ndim, axis)))
         source = f"{name}_packed" if bits == 4 else f"{name}_quantized"
         self.nodes += [
             helper.make_node("Cast", [source], [f"{name}_cast"], f"{name}_Cast", to=TensorProto.FLOAT),

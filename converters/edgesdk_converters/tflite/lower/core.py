@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 
 from edgesdk.errors import NodeProblem
-from edgesdk_converters.tflite.lower import cleanup, fusion, importer, quantized, writer
+from edgesdk_converters.tflite.lower import cleanup, fusion, importer, quantized, quantized_weights, writer
 from edgesdk_converters.tflite.lower.lowering import Lowering
 from edgesdk_converters.tflite.lower.problems import raise_all
 
@@ -36,6 +36,7 @@ def expressible(model: onnx.ModelProto, *, name: str = "model") -> tuple[NodePro
 
 def _lowered(model: onnx.ModelProto, name: str) -> tuple[Lowering, list[NodeProblem]]:
     keep_float: frozenset[str] = frozenset()
+    model = quantized_weights.unfold(model)
     while True:
         graph, problems = importer.read(model, name=name)
         fusion.fuse(graph)

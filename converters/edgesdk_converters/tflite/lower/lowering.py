@@ -91,7 +91,8 @@ class Lowering:
 
     def dtype(self, name: str) -> str:
         """The type that a tensor is computed in (int32 where ONNX says int64)."""
-        return INNER.get(self.graph.infos[name].dtype, self.graph.infos[name].dtype)
+        info = self.graph.infos[name]
+        return info.dtype if info.quantization is not None else INNER.get(info.dtype, info.dtype)
 
     def constant(self, name: str) -> Array | None:
         """Value of a constant, in ONNX order and its ONNX type; None where it is computed or left out."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from edgesdk_converters.tflite.lower.ir import Node
 from edgesdk_converters.tflite.lower.lowering import Lowering
 from edgesdk_converters.tflite.lower.quantized import DOMAIN
@@ -40,7 +42,12 @@ def dense(ctx: Lowering, node: Node) -> None:
     quantization = ctx.info(node.outputs[0]).quantization
     pixels = ctx.reshaped(data, (1, rows, 1, inner))
     kernel = ctx.reshaped(weights, (made, 1, 1, inner))
-    bias = ctx.tensor(node.input(2)) if node.input(2) else ctx.zeros((made,), like=node)
+    if node.input(2):
+        bias = ctx.tensor(node.input(2))
+    elif data.dtype == "float32":  # hybrid
+        bias = ctx.const(np.zeros(made, np.float32), f"{node.name}/zero_bias")
+    else:
+        bias = ctx.zeros((made,), like=node)
     product = ctx.op(
         "CONV_2D",
         [pixels, kernel, bias],
