@@ -20,6 +20,12 @@ BINS = 256
 _GRID = 16
 _DETAIL_PIXELS = 512
 """Longest side at which blur is looked at: what a camera blurs by a pixel in 12 million, no model sees."""
+_PATCH = 256
+_PLAIN = 8.0
+"""Standard deviation in grey levels of a patch without detail in either octave."""
+_EMPTY = 0.024
+"""Power of the finest octave over that of the next: 26 photographs and 60 crops of them have 0.028 and more, also as JPEG of quality 75; enlarged
+twice, with linear, cubic or Lanczos interpolation, nine in ten have 0.023 and less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,19 +114,20 @@ def of_picture(picture: Picture) -> tuple[Vector, PictureFacts]:
     return np.asarray(cv2.resize(values, (_GRID, _GRID), interpolation=cv2.INTER_AREA), np.float32).reshape(-1), facts
 
 
-def _enlarged(grey: Any) -> bool:
-    """Whether halving and doubling brings the picture back to within the noise of an 8-bit JPEG, although it has contrast."""
-    import cv2
-
+def _enlarged(grey: Array) -> bool:
+    """Whether the finest octave is empty beside the next one, as after resizing to twice the size or more."""
     # The middle of a large picture tells as much as all of it.
     height, width = grey.shape
-    top, left = max(0, height // 2 - 256), max(0, width // 2 - 256)
-    part = np.asarray(grey[top : top + 512, left : left + 512], np.float32)
-    if min(part.shape) < 8 or part.std() < 8:
+    top, left = max(0, (height - _PATCH) // 2), max(0, (width - _PATCH) // 2)
+    part = np.asarray(grey[top : top + _PATCH, left : left + _PATCH], np.float32)
+    if min(part.shape) < _GRID or part.std() < _PLAIN:
         return False
-    half = cv2.resize(part, (part.shape[1] // 2, part.shape[0] // 2), interpolation=cv2.INTER_AREA)
-    back = cv2.resize(half, (part.shape[1], part.shape[0]), interpolation=cv2.INTER_CUBIC)
-    return float(((part - back) ** 2).mean()) < 0.0005 * float(part.var())
+    window = np.outer(np.hanning(part.shape[0]), np.hanning(part.shape[1]))
+    power = np.abs(np.fft.rfft2((part - part.mean()) * window)) ** 2
+    rows, columns = np.abs(np.fft.fftfreq(part.shape[0]))[:, None], np.fft.rfftfreq(part.shape[1])[None]
+    frequency = np.maximum(rows, columns)
+    fine, coarse = power[frequency > 0.27], power[(frequency > 0.15) & (frequency <= 0.22)]
+    return bool(fine.mean() < _EMPTY * coarse.mean())
 
 
 def of_audio(audio: Audio) -> tuple[Vector, AudioFacts]:

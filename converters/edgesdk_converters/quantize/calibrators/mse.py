@@ -11,9 +11,11 @@ from edgesdk_converters.quantize.histogram import Range, Statistics
 
 Array = NDArray[Any]
 
-_LEAST = 0.1
+_LEAST = 0.5
+"""Never less than half of the extremes. Down to a tenth, the squared error falls further but the models get worse: rare large values
+matter more than their number (DS-CNN, four calibration sets: 28.9 dB instead of 29.6 dB)."""
 _FACTORS = np.geomspace(_LEAST, 1.0, 64)
-"""Ends of the range over the extremes: 4 % apart."""
+"""Ends of the range over the extremes: 1 % apart."""
 
 
 class LeastError:
@@ -37,7 +39,7 @@ class LeastError:
         high_cost, high_out = _beyond(highs, centres, counts)
         low_cost, low_out = _beyond(-lows, -centres[::-1], counts[::-1])
         step = (highs[:, None] - lows[None, :]) / (levels - 1)
-        inside = counts.sum() - high_out[:, None] - low_out[None, :]
+        inside = counts.sum() + seen.histogram.zeros - high_out[:, None] - low_out[None, :]
         error = high_cost[:, None] + low_cost[None, :] + inside * step**2 / 12
         # Of equals the widest: the last in both.
         row, column = np.unravel_index(error.size - 1 - int(np.argmin(error[::-1, ::-1])), error.shape)

@@ -1,0 +1,80 @@
+"""Are these enough? How far ranges still move when samples are added."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Extremes = NDArray[np.float32]
+
+LIMIT = 0.04
+"""Mean relative change of the ranges that one more set of the same size would bring, from which samples are too few."""
+FEWEST = 16
+"""Samples below which the answer is no, whatever the ranges do: a curve of two points is none."""
+_START = 4
+_DRAWS = 16
+_MOST_NEEDED = 2000
+_SEED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """The answer."""
+
+    enough: bool
+    change: float
+    """Expected mean relative change of the ranges if as many samples again were added."""
+    needed: int
+    """Samples at which the change falls below the limit, by extrapolation."""
+    curve: tuple[tuple[int, float], ...]
+    """(samples, change when as many again were added)."""
+
+
+def amount(lows: Extremes, highs: Extremes) -> Amount:
+    """Add samples in 16 random orders and watch the ranges.
+
+    Args:
+        lows: (inferences, tensors) smallest value of each tensor, at most 0.
+        highs: The same, largest, at least 0.
+    """
+    count = len(lows)
+    curve = []
+    size = _START
+    while 2 * size <= count:
+        curve.append((size, _change(lows, highs, size)))
+        size *= 2
+    if count >= 2 * _START and curve[-1][0] != count // 2:
+        curve.append((count // 2, _change(lows, highs, count // 2)))
+    if len(curve) < 2:
+        return Amount(enough=False, change=1.0, needed=4 * FEWEST, curve=tuple(curve))
+    # Changes fall like a power of the number of samples: a straight line in logarithms, weighted towards its end.
+    x = np.log([size for size, _ in curve])
+    y = np.log([max(change, 1e-6) for _, change in curve])
+    slope = np.polyfit(x, y, 1, w=np.sqrt(np.arange(1, len(x) + 1)))[0]
+    slope = min(float(slope), -0.1)
+    change = min(curve[-1][1], curve[-1][1] * math.exp(slope * (math.log(count) - x[-1])))
+    needed = count
+    if change > LIMIT:
+        needed = round(min(_MOST_NEEDED, count * math.exp(math.log(change / LIMIT) / -slope)))
+    return Amount(
+        enough=change <= LIMIT and count >= FEWEST,
+        change=change,
+        needed=max(needed, FEWEST),
+        curve=tuple((size, round(change, 5)) for size, change in curve),
+    )
+
+
+def _change(lows: Extremes, highs: Extremes, size: int) -> float:
+    """Mean over orders and tensors: how much wider the range of 2 x ``size`` samples is than that of the first half of them."""
+    rng = np.random.default_rng(_SEED)
+    changes = []
+    for _ in range(_DRAWS):
+        order = rng.permutation(len(lows))[: 2 * size]
+        few = highs[order[:size]].max(axis=0) - lows[order[:size]].min(axis=0)
+        many = highs[order].max(axis=0) - lows[order].min(axis=0)
+        used = many > 0
+        changes.append(float(((many - few)[used] / many[used]).mean()) if used.any() else 0.0)
+    return float(np.mean(changes))

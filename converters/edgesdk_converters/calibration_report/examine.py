@@ -1,0 +1,92 @@
+"""The whole examination."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edgesdk.bundle.manifest import Contract, OutputSpec
+from edgesdk_converters.calibration import CalibrationSet, Feed
+from edgesdk_converters.calibration_report.amount import FEWEST, Amount, amount
+from edgesdk_converters.calibration_report.copies import duplicates, leakage
+from edgesdk_converters.calibration_report.coverage import coverage, excitation
+from edgesdk_converters.calibration_report.quality import quality
+from edgesdk_converters.calibration_report.survey import survey
+from edgesdk_converters.quantize.ranges import Observer
+from edgesdk_converters.report.record import CalibrationFindings, Finding
+
+Array = NDArray[Any]
+_ORDER = {"warning": 0, "hint": 1, "ok": 2}
+
+
+def examine(
+    calibration: CalibrationSet,
+    *,
+    evaluation: CalibrationSet | None = None,
+    contract: Contract,
+    run: Callable[[Feed], Sequence[Array]],
+    outputs: Sequence[OutputSpec] | None = None,
+    observer: Observer | None = None,
+) -> CalibrationFindings:
+    """Look for what makes a calibration set worse than it could be.
+
+    Args:
+        calibration: The samples that ranges come from.
+        evaluation: Those that judge; None where there are none of their own.
+        contract: Of the model.
+        run: One inference of the float model.
+        outputs: Its outputs with their branches, in the order of ``run``; None are those of the contract.
+        observer: Of the same samples. With one, the ranges of all activations answer whether the samples are enough; without,
+            those of inputs and outputs do.
+
+    Returns:
+        Warnings first.
+    """
+    found = survey(calibration, run, contract.outputs if outputs is None else outputs)
+    groups, findings = coverage(calibration, found, contract)
+    findings += excitation(found, contract)
+    findings += duplicates(calibration)
+    if evaluation is not None:
+        findings += leakage(calibration, evaluation)
+    findings += quality(calibration, contract)
+    answer = amount(*((found.lows, found.highs) if observer is None else observer.trace))
+    missing = [one for one in findings if one.severity == "warning" and one.subject in {"coverage", "excitation"}]
+    count = len(calibration.units)
+    findings.append(_about_amount(answer, len(calibration.feeds), count))
+    return CalibrationFindings(
+        samples=count,
+        enough=answer.enough and not missing,
+        verdict=_verdict(answer, missing, count),
+        findings=tuple(sorted(findings, key=lambda one: _ORDER[one.severity])),
+        groups=groups,
+        stability=answer.curve,
+    )
+
+
+def _about_amount(answer: Amount, inferences: int, samples: int) -> Finding:
+    text = (
+        f"with as many samples again, the ranges would move by {answer.change:.1%} on average."
+        if answer.curve
+        else f"{samples} samples are too few to tell how far the ranges would move."
+    )
+    if answer.enough:
+        return Finding(severity="ok", subject="amount", text=text)
+    more = f" About {answer.needed} inferences are needed, there are {inferences}. Add typical inputs."
+    return Finding(severity="warning", subject="amount", text=text + more)
+
+
+def _verdict(answer: Amount, missing: Sequence[Finding], count: int) -> str:
+    if not answer.enough:
+        if count < FEWEST and answer.change < 1:
+            return f"no: {count} samples are too few, give {FEWEST} or more, better {answer.needed}."
+        why = (
+            f"the ranges would still move by {answer.change:.1%} with as many again"
+            if answer.curve
+            else "nothing can be said of so few"
+        )
+        return f"no: {count} samples are too few, {why}; give about {answer.needed}."
+    if missing:
+        return f"no: there are enough samples, but of the wrong kind: {missing[0].text}"
+    return f"yes: {count} samples fix the ranges to within {answer.change:.1%}."
