@@ -56,9 +56,8 @@ class NetronViewer:
         with self._lock:
             if variant not in self._addresses:
                 name, content = self._models[variant]
-                self._addresses[variant] = self._netron.serve(
-                    name, content, address=(HOST, 0), browse=False, verbosity=0
-                )
+                # A bytearray: Netron tries to interpret bytes by itself.
+                self._addresses[variant] = self._netron.serve(name, bytearray(content), address=(HOST, 0))
             host, port = self._addresses[variant]
         return f"http://{host}:{port}"
 
@@ -144,8 +143,13 @@ class _Handler(BaseHTTPRequestHandler):
             if variant not in self.netron.variants:
                 self.send_error(HTTPStatus.NOT_FOUND, "no such variant")
                 return
+            try:
+                address = self.netron.open(variant)
+            except Exception as error:  # noqa: BLE001 - somebody else's server; the page should say why
+                self.send_error(HTTPStatus.BAD_GATEWAY, "Netron does not start", str(error))
+                return
             self.send_response(HTTPStatus.FOUND)
-            self.send_header("Location", self.netron.open(variant))
+            self.send_header("Location", address)
             self.end_headers()
         else:
             self.send_error(HTTPStatus.NOT_FOUND)

@@ -72,6 +72,7 @@ def run_on_cluster(
                     )
                 future = client.submit(
                     run_remote,
+                    cell.slug,
                     cell.arguments,
                     cell.moved,
                     parcels[digest],
@@ -119,7 +120,7 @@ def _parcel(content: bytes) -> bytes:
     return content
 
 
-def run_remote(arguments: dict[str, str], moved: dict[str, str], parcel: bytes, expected: str) -> bytes:
+def run_remote(title: str, arguments: dict[str, str], moved: dict[str, str], parcel: bytes, expected: str) -> bytes:
     """What a worker does: unpack, convert in a process of its own, send everything back."""
     from edgesdk_converters.sweep.process import Runner
 
@@ -135,4 +136,4 @@ def run_remote(arguments: dict[str, str], moved: dict[str, str], parcel: bytes, 
         with zipfile.ZipFile(io.BytesIO(parcel)) as archive:
             archive.extractall(folder)
         there = {**arguments, **{role: str(Path(folder) / inside) for role, inside in moved.items()}}
-        return msgspec.msgpack.encode(Runner().run(there, Path(folder)))
+        return msgspec.msgpack.encode(Runner().run(there, Path(folder), title=title))

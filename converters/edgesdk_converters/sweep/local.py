@@ -37,7 +37,7 @@ def run_local(cells: Sequence[Cell], work: Path, *, jobs: int = 0) -> Generator[
             except queue.Empty:
                 return
             try:
-                done.put((cell, runner.run(cell.arguments, work, cores=cores)))
+                done.put((cell, runner.run(cell.arguments, work, title=cell.slug, cores=cores)))
             except Interrupted:
                 return
             except Exception as error:  # noqa: BLE001 - whoever waits for this cell must hear of it

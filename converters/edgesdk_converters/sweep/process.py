@@ -34,19 +34,22 @@ class Runner:
         self._running: set[subprocess.Popen[bytes]] = set()
         self._stopped = False
 
-    def run(self, arguments: Mapping[str, str], work: Path, *, cores: Sequence[int] = ()) -> Outcome:
+    def run(
+        self, arguments: Mapping[str, str], work: Path, *, title: str = "model", cores: Sequence[int] = ()
+    ) -> Outcome:
         """Run one conversion and wait for it.
 
         Args:
             arguments: Of the conversion.
             work: Folder for its half-done files.
+            title: Name of the bundle's file, without its ending.
             cores: It computes on these only; all by default.
 
         Raises:
             Interrupted: :meth:`stop` was called.
         """
         with tempfile.TemporaryDirectory(dir=work, ignore_cleanup_errors=True) as folder:
-            request = {"arguments": dict(arguments), "folder": folder, "cores": list(cores)}
+            request = {"arguments": dict(arguments), "folder": folder, "title": title, "cores": list(cores)}
             with (Path(folder) / "log.txt").open("wb") as log:
                 process = self._start(log.fileno())
                 try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _thread
 import contextlib
-import inspect
 import json
 import os
 import sys
@@ -30,7 +29,7 @@ def main() -> int:
         with contextlib.suppress(OSError):  # a core that is not ours (any more): then all of them
             os.sched_setaffinity(0, request["cores"])
     folder = Path(request["folder"])
-    outcome = work(request["arguments"], folder)
+    outcome = work(request["arguments"], folder, request["title"])
     unfinished = folder / "outcome.part"
     unfinished.write_bytes(msgspec.msgpack.encode(outcome))
     unfinished.replace(folder / "outcome.msgpack")
@@ -47,24 +46,22 @@ def _watch() -> None:
     os._exit(1)
 
 
-def work(arguments: dict[str, Any], folder: Path) -> Outcome:
-    """Convert; every error is an outcome."""
+def work(arguments: dict[str, Any], folder: Path, title: str = "model") -> Outcome:
+    """Convert; every error is an outcome. ``title`` is what the bundle will be called."""
     from edgesdk_converters.pipeline import convert
-    from edgesdk_converters.report.build import record_of
     from edgesdk_converters.report.page import page
+    from edgesdk_converters.report.write import read_record
 
     begin = time.monotonic()
     given: dict[str, Any] = {name: Path(value) if name in _PATHS else value for name, value in arguments.items()}
     given.setdefault("calibration", None)
-    if "recipe" not in inspect.signature(convert).parameters:
-        given.pop("recipe", None)
     try:
-        conversion = convert(given.pop("source"), output=folder / "cell.edge", **given)
-        record = getattr(conversion, "record", None) or record_of(conversion)
+        conversion = convert(given.pop("source"), output=folder / "cell.edge", report=folder / "cell.json", **given)
+        record = msgspec.structs.replace(read_record(folder / "cell.json"), bundle=f"{title}.edge")
         return Outcome(
             status="ok" if conversion.ok else "float-only",
             seconds=time.monotonic() - begin,
-            record=msgspec.structs.replace(record, bundle=f"{given['name']}.edge"),
+            record=record,
             bundle=conversion.bundle.read_bytes(),
             report=page(record).encode("utf-8"),
         )

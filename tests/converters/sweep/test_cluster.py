@@ -140,7 +140,7 @@ def test_run_remote__another_version_on_the_worker__is_refused() -> None:
 
     from edgesdk_converters.sweep.results import Outcome
 
-    outcome = msgspec.msgpack.decode(run_remote({}, {}, b"", "99.0"), type=Outcome)
+    outcome = msgspec.msgpack.decode(run_remote("m", {}, {}, b"", "99.0"), type=Outcome)
     assert outcome.status == "failed"
     assert "expected 99.0 as here. Install it there: pip install edgesdk-converters==99.0" in outcome.error
 
