@@ -50,11 +50,13 @@ def _descend(weight: Matrix, step: Matrix, hessian: Matrix, q: Matrix, limit: in
             # Going from q by d changes the cost by d (d - 2 (ideal - q)) times a positive number.
             gain = change * (2 * (ideal - q[:, :, k]) - change)
             change = np.where(gain > _SMALLEST, change, 0.0)
-            if not change.any():
+            group, output = np.nonzero(change)
+            if not group.size:
                 continue
             changed = True
             q[:, :, k] += change
-            slope += (change * step[:, :, k])[:, :, None] * hessian[:, None, k]
+            moved = change[group, output] * step[group, output, k]
+            slope[group, output] += moved[:, None] * hessian[group, k]
         if not changed:
             break
     return q

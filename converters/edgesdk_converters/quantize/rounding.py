@@ -41,6 +41,9 @@ Build = Callable[[Mapping[str, Scheme]], onnx.ModelProto]
 
 STAGES = 16
 """Most passes over the calibration samples; layers of one stage do not see each other's rounding."""
+FEWEST_STAGES = 4
+COPIED_BYTES = 256 << 20
+"""Every stage copies and loads the model twice, which takes longer than the samples do: large models get fewer."""
 STAGE_BYTES = 256 << 20
 """Most memory for the moments of one stage."""
 
@@ -88,7 +91,7 @@ class Rounder:
         seen = moments.centred() if self._bias_correction else moments
         target = best_weights(matrix, seen)
         if blocks:
-            steps, scale = _block_scales(target, weight, limit)
+            steps, scale = _block_scales(target, seen.second, weight, limit)
         else:
             steps = scales(target, limit, seen.second, per_channel=per_channel, search=bits < 8)
             scale = as_scale(steps, per_channel=per_channel)
@@ -103,14 +106,18 @@ class Rounder:
         return from_matrix(q, weight, axis), scale
 
 
-def _block_scales(target: Matrix, blocks: Array, limit: int) -> tuple[Matrix, NDArray[np.float32]]:
+def _block_scales(target: Matrix, moments: Matrix, blocks: Array, limit: int) -> tuple[Matrix, NDArray[np.float32]]:
     """Scale of every weight (O, K), and of every block in the order of the rows of ``blocks``."""
     outputs, width = target.shape
-    filled = np.zeros((outputs, blocks.size // outputs))
-    filled[:, :width] = target
-    steps = scales(filled.reshape(blocks.shape), limit, None)
-    every = np.repeat(steps, blocks.shape[1]).reshape(outputs, -1)[:, :width]
-    return every, as_scale(steps, per_channel=True)
+    size = blocks.shape[1]
+    count = blocks.shape[0] // outputs
+    filled, seen = np.zeros((outputs, count * size)), np.zeros((count * size, count * size))
+    filled[:, :width], seen[:width, :width] = target, moments[0]
+    # All outputs of a block share the moments of its inputs, as the outputs of a convolution's group do.
+    within = np.stack([seen[i : i + size, i : i + size] for i in range(0, count * size, size)])
+    steps = scales(filled.reshape(outputs, count, size).transpose(1, 0, 2).reshape(-1, size), limit, within)
+    rows = steps.reshape(count, outputs).T
+    return np.repeat(rows, size, axis=1)[:, :width], as_scale(rows.reshape(-1), per_channel=True)
 
 
 def round_matrix(method: Rounding, matrix: Matrix, steps: Matrix, moments: Matrix, limit: int) -> Matrix:
@@ -167,24 +174,27 @@ def learn(
         if (layer := layer_of(view, unit.node)) is not None
     }
     order = [unit.info.name for unit in units]
-    stages = split(layers)
+    most = min(STAGES, max(FEWEST_STAGES, COPIED_BYTES // max(base.ByteSize(), 1)))
+    stages = split(layers, most)
+    starts = [order.index(next(iter(stage))) for stage in stages] + [len(order)]
+    quantized: onnx.ModelProto | None = None
     with progress.bar("rounding weights", len(stages)) as bar:
-        for stage in stages:
-            before = order[: order.index(next(iter(stage)))]
-            done = {name: schemes[name] for name in before if schemes.get(name, "float") != "float"}
-            quantized = build(done) if done else None
+        for stage, end in zip(stages, starts[1:], strict=True):
             limits = {name: largest[layer.node.input[0]] for name, layer in stage.items()}
             for name, moments in collect(stage, base, quantized, feeds, limits).items():
                 rounder.show(name, stage[name], moments)
-            # Rounds them; what they leave to the biases is known only then, so the next stage's graph is built anew.
-            last = order.index(next(reversed(stage)))
-            build({name: schemes[name] for name in order[: last + 1] if name in schemes})
+            done = {name: schemes[name] for name in order[:end] if schemes.get(name, "float") != "float"}
+            known = len(rounder.shifts)
+            quantized = build(done)
+            if len(rounder.shifts) > known and end < len(order):
+                # What a layer leaves to its bias is known only once its weights are rounded: the graph is built anew.
+                quantized = build(done)
             bar.advance()
 
 
-def split(layers: Mapping[str, Layer]) -> list[dict[str, Layer]]:
-    """Layers that are looked at in one pass over the samples, in graph order."""
-    each = -(-len(layers) // STAGES)
+def split(layers: Mapping[str, Layer], most: int = STAGES) -> list[dict[str, Layer]]:
+    """Layers that are looked at in one pass over the samples, in graph order; about ``most`` groups of them."""
+    each = -(-len(layers) // most)
     stages: list[dict[str, Layer]] = []
     size = 0
     for name, layer in layers.items():
