@@ -35,13 +35,30 @@ def _join_reshapes(operators: list[Operator], outputs: Sequence[Tensor]) -> list
             source = operator.inputs[0]
             while source is not None and (maker := made_by.get(id(source))) is not None:
                 source = maker.inputs[0]
+            source = instead.get(id(source), source)
             operator.inputs[0] = source
             made = operator.outputs[0]
-            if source is not None and source.shape == made.shape and id(made) not in boundary:
-                instead[id(made)] = source
-                continue
+            if source is not None and source.shape == made.shape:
+                if id(made) not in boundary:
+                    instead[id(made)] = source
+                    continue
+                if id(source) not in boundary and _make_instead(kept, source, made):
+                    instead = {key: made if tensor is source else tensor for key, tensor in instead.items()}
+                    instead[id(source)] = made
+                    continue
         kept.append(operator)
     return kept
+
+
+def _make_instead(operators: list[Operator], source: Tensor, made: Tensor) -> bool:
+    """Let the operator that makes ``source`` make the output ``made``; False where ``source`` is an input or a constant."""
+    maker = next((operator for operator in operators if any(t is source for t in operator.outputs)), None)
+    if maker is None:
+        return False
+    maker.outputs = [made if tensor is source else tensor for tensor in maker.outputs]
+    for operator in operators:
+        operator.inputs = [made if tensor is source else tensor for tensor in operator.inputs]
+    return True
 
 
 def _drop_dead(operators: list[Operator], outputs: Sequence[Tensor]) -> list[Operator]:

@@ -69,14 +69,10 @@ class _Editor:
         view = self._view
         dynamic, weight = view.producer.get(product.input[0]), view.constant(product.input[1])
         cast = view.only_consumer(product.output[0])
-        mul = view.only_consumer(cast.output[0]) if cast is not None and cast.op_type == "Cast" else None
-        if (
-            dynamic is None
-            or dynamic.op_type != "DynamicQuantizeLinear"
-            or weight is None
-            or mul is None
-            or mul.op_type != "Mul"
-        ):
+        if cast is None or cast.op_type != "Cast" or weight is None:
+            return
+        mul = view.only_consumer(cast.output[0])
+        if dynamic is None or dynamic.op_type != "DynamicQuantizeLinear" or mul is None or mul.op_type != "Mul":
             return
         scales = view.producer.get(mul.input[1] if mul.input[0] == cast.output[0] else mul.input[0])
         if scales is None or scales.op_type != "Mul" or weight.dtype != np.int8 or weight.ndim != 2:

@@ -116,7 +116,7 @@ def conv_transpose(ctx: Lowering, node: Node) -> None:
     whole = parts[0] if group == 1 else ctx.op(
         "CONCATENATION", parts, (*parts[0].shape[:3], out[1]), axis=3, fusedActivationFunction="NONE"
     )  # fmt: skip
-    if inner != target:
+    if not (same or valid):
         whole = _crop(ctx, whole, begin, target, full)
     if node.input(2):
         whole = ctx.op("ADD", [whole, ctx.tensor(node.input(2))], whole.shape, fusedActivationFunction="NONE")
@@ -188,10 +188,10 @@ def _cropping(
     begin, end = list(pads[: len(size)]), list(pads[len(size) :])
     for axis, length in enumerate(size):
         full = (length - 1) * strides[axis] + kernel[axis]
-        total = full + extra[axis] - out[axis]
-        if auto == "SAME_UPPER" or (auto == "NOTSET" and node.attribute("output_shape")):
+        total = max(full + extra[axis] - out[axis], 0)
+        if auto == "SAME_UPPER":
             begin[axis] = total // 2
-        elif auto == "SAME_LOWER":
+        elif auto == "SAME_LOWER" or (auto == "NOTSET" and node.attribute("output_shape")):
             begin[axis] = total - total // 2
         elif auto == "VALID":
             begin[axis] = 0
