@@ -11,6 +11,7 @@ answer is that float is better there, never another plan: a plan chosen by a sto
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
@@ -30,6 +31,8 @@ from edgesdk_converters.report.record import NodeCost
 
 FIRST = "everything int8"
 FLOAT: Scheme = "float"
+NEAR_DB = 6.0
+"""Another way of choosing ranges that comes this near to the best one on calibration samples is tried, too."""
 SPARE_DB = (0.5, 2.0, 4.0)
 """What a mixed plan must have to spare on calibration samples, one try after the other: held-out samples are others."""
 
@@ -97,21 +100,22 @@ class _Search:
         self._name, self._recipe = recipe.name, msgspec.structs.replace(recipe, scheme="w8a8")
         self._pinned, self._instead = pinned, instead
         self._fixed = set(pinned) | _ruled(recipe, quantizer)
-        self._proposed: list[dict[str, Scheme]] = []
+        self._proposed: list[Plan] = []
 
     def run(self) -> Iterator[Proposal]:
-        best: tuple[float, Plan, str] | None = None
+        bases: list[tuple[float, Plan, str]] = []
         for words, plan in self._simple():
             self._progress.say(f"int8: {words}")
-            quantized = self._quantizer.apply(plan, half=False)
-            margin = self._tuner.check(quantized).margin
+            margin = self.margin(plan)
             # The first one always goes to the guard: its figures are what the engineer would have got without help.
             if margin >= 0 or words == FIRST:
                 yield self._proposal(plan, words)
-            if best is None or margin > best[0]:
-                best = (margin, plan, words)
-        if best is not None:
-            yield from self._mixed(best[1], best[2])
+            bases.append((margin, plan, words))
+        bases.sort(key=lambda base: -base[0])
+        # Extremes never clip what held-out samples have more of, least error is closer where they look like the others: both are tried.
+        best = bases[0]
+        other = [one for one in bases if one[1].calibrator != best[1].calibrator and one[0] > best[0] - NEAR_DB]
+        yield from self._mixed([best, *other[:1]])
 
     def _simple(self) -> Iterator[tuple[str, Plan]]:
         recipe = self._recipe
@@ -127,56 +131,43 @@ class _Search:
         plan = self._quantizer.plan(recipe, schemes=self._pinned)
         return msgspec.structs.replace(plan, recipe=self._name)
 
-    def _mixed(self, plan: Plan, words: str) -> Iterator[Proposal]:
+    def _mixed(self, bases: Sequence[tuple[float, Plan, str]]) -> Iterator[Proposal]:
         """Plans with nodes in float."""
+        plan = bases[0][1]
         board = switchboard(self._quantizer, plan, [name for name, scheme in plan.schemes.items() if scheme == "w8a8"])
         free = [name for name in board.names if name not in self._fixed]
         if not free:
             return
         errors = solo(self._tuner, board, free, self._progress)
-        costs = float_costs(self._model, self._quantizer.nodes)
-        order = rank(errors, costs, self._tuner.budget)
+        order = rank(errors, float_costs(self._model, self._quantizer.nodes), self._tuner.budget)
         rows = as_rows(self._quantizer, errors, plan)
-        closest: tuple[float, Plan] | None = None
+        closest: list[_Mixer] = []
         for instead in dict.fromkeys((self._instead, FLOAT)):
-            known: dict[frozenset[str], float] = {}
-
-            def margin(
-                kept: frozenset[str], instead: Scheme = instead, known: dict[frozenset[str], float] = known
-            ) -> float:
-                if kept not in known:
-                    known[kept] = self._margin(self._with(plan, kept, instead))
-                return known[kept]
-
+            mixers = [_Mixer(self, base, words, instead) for _, base, words in bases]
             for spare in SPARE_DB:
-                self._progress.say(f"int8: fewest nodes in {instead}, {spare:g} dB to spare")
-                kept = fewest(order, margin, spare)
-                if kept is None:
-                    break
-                mixed = self._shrunk(plan, kept, instead)
-                if mixed.schemes not in self._proposed:
-                    yield self._proposal(mixed, _words(words, mixed), costs=rows)
-            best = max(known, key=lambda kept: (known[kept], -len(kept)))
-            if closest is None or known[best] > closest[0]:
-                closest = (known[best], self._with(plan, best, instead))
-            if closest[0] >= SPARE_DB[0]:
+                for mixer in mixers:
+                    self._progress.say(f"int8: fewest nodes in {instead}, {mixer.words}, {spare:g} dB to spare")
+                    found = mixer.find(order, spare)
+                    if found is not None and found not in self._proposed:
+                        yield self._proposal(found, _words(mixer.words, found), costs=rows)
+            closest.append(max(mixers, key=lambda mixer: mixer.closest[0]))
+            if closest[-1].closest[0] >= SPARE_DB[0]:
                 return
-        if closest is not None and closest[1].schemes not in self._proposed:
-            # None came near on the calibration samples: what came closest is shown all the same.
-            yield self._proposal(closest[1], _words(words, closest[1]), costs=rows)
+        # None came near on the calibration samples: what came closest is shown all the same.
+        nearest = max(closest, key=lambda mixer: mixer.closest[0])
+        if nearest.closest[1] not in self._proposed:
+            yield self._proposal(nearest.closest[1], _words(nearest.words, nearest.closest[1]), costs=rows)
 
-    def _margin(self, plan: Plan) -> float:
+    def margin(self, plan: Plan) -> float:
+        """DB to the limit, of the real graph."""
         return self._tuner.check(self._quantizer.apply(plan, half=False)).margin
 
-    def _shrunk(self, plan: Plan, kept: frozenset[str], instead: Scheme) -> Plan:
-        """The plan with these nodes in ``instead``; where that is too large, with 8-bit weights behind float arithmetic."""
-        mixed, most = self._with(plan, kept, instead), self._tuner.budget.max_size_bytes
-        if most is None or self._quantizer.apply(mixed).ByteSize() <= most:
-            return mixed
-        smaller = self._with(plan, kept, "w8")
-        return smaller if self._margin(smaller) >= 0 else mixed
+    def too_large(self, plan: Plan) -> bool:
+        """Whether its file is larger than the budget allows."""
+        most = self._tuner.budget.max_size_bytes
+        return most is not None and self._quantizer.apply(plan).ByteSize() > most
 
-    def _with(self, plan: Plan, kept: frozenset[str], instead: Scheme) -> Plan:
+    def with_(self, plan: Plan, kept: frozenset[str], instead: Scheme) -> Plan:
         """The plan with these nodes in ``instead``, or float where they cannot have it."""
         able = {node.name for node in self._quantizer.nodes if instead in node.schemes}
         schemes: dict[str, Scheme] = {
@@ -186,9 +177,43 @@ class _Search:
         return msgspec.structs.replace(plan, schemes=schemes)
 
     def _proposal(self, plan: Plan, words: str, costs: tuple[NodeCost, ...] = ()) -> Proposal:
-        self._proposed.append(plan.schemes)
+        self._proposed.append(plan)
         rows = tuple(msgspec.structs.replace(row, scheme=plan.schemes.get(row.node, "float")) for row in costs)
         return Proposal(plan=plan, model=self._quantizer.apply(plan), recipe=words, costs=rows)
+
+
+class _Mixer:
+    """Moves nodes of one plan to a higher precision."""
+
+    def __init__(self, search: _Search, plan: Plan, words: str, instead: Scheme) -> None:
+        self._search, self._plan, self._instead = search, plan, instead
+        self.words = words
+        self._known: dict[frozenset[str], float] = {}
+
+    def find(self, order: Sequence[str], spare: float) -> Plan | None:
+        """The plan with the fewest nodes moved that has so much to spare; None where half of them do not do."""
+        kept = fewest(order, self._margin, spare)
+        if kept is None:
+            return None
+        found = self._search.with_(self._plan, kept, self._instead)
+        if self._search.too_large(found):
+            smaller = self._search.with_(self._plan, kept, "w8")
+            if self._search.margin(smaller) >= 0:
+                return smaller
+        return found
+
+    @property
+    def closest(self) -> tuple[float, Plan]:
+        """The largest margin so far, with the fewest nodes, and its plan."""
+        if not self._known:
+            return -math.inf, self._plan
+        kept = max(self._known, key=lambda one: (self._known[one], -len(one)))
+        return self._known[kept], self._search.with_(self._plan, kept, self._instead)
+
+    def _margin(self, kept: frozenset[str]) -> float:
+        if kept not in self._known:
+            self._known[kept] = self._search.margin(self._search.with_(self._plan, kept, self._instead))
+        return self._known[kept]
 
 
 def _ruled(recipe: Recipe, quantizer: Quantizes) -> set[str]:

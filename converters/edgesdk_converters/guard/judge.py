@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.bundle.manifest import BranchFidelity, Contract, Measurement, StateInput
+from edgesdk_converters.calibration.feeds import Feeds
 from edgesdk_converters.guard.budget import Budget
 from edgesdk_converters.guard.fidelity import FidelityMeter, in_words, worst_margin
 from edgesdk_converters.guard.latency import ALLOWANCE, measure
@@ -24,6 +25,8 @@ MAX_EVALUATED = 256
 """Held-out inferences compared at most, spread evenly."""
 MAX_LABELLED = 2048
 """The same where labels are given: a drop of half a percentage point is not seen in 256 samples."""
+MAX_BYTES, FEWEST = 256 << 20, 24
+"""Outputs of the source that are kept in memory; where they are large, fewer inferences are compared, but not fewer than these."""
 FLOAT = frozenset({"fp32", "fp16"})
 
 
@@ -46,7 +49,7 @@ class Judge:
         self,
         contract: Contract,
         source: Runner,
-        held_out: Sequence[Sequence[Sequence[Array]]],
+        held_out: Sequence[Sequence[list[Array]]],
         *,
         source_size_bytes: int,
         optimize: Optimize,
@@ -77,22 +80,28 @@ class Judge:
         step = 1 if self._states else max(1, -(-total // most))
         truth = labels if labels is not None else [None] * len(held_out)
         flat = [
-            (feed, index == 0, label if len(unit) == 1 else None)
-            for unit, label in zip(held_out, truth, strict=True)
-            for index, feed in enumerate(unit)
+            (number, position, label if len(unit) == 1 else None)
+            for number, (unit, label) in enumerate(zip(held_out, truth, strict=True))
+            for position in range(len(unit))
         ]
         chosen = flat[::step][:most]
-        self._feeds = [feed for feed, _, _ in chosen]
-        self._first = [first for _, first, _ in chosen]
-        self._labels = [label for _, _, label in chosen]
+        feeds = Feeds(held_out, [(number, position) for number, position, _ in chosen])
+        self._expected: list[list[Array]] = []
+        held = 0
+        for feed in feeds:
+            if not self._expected:
+                self.feed: Sequence[Array] = [np.array(array) for array in feed]
+                """The inference that times and memory are measured on."""
+            self._expected.append([np.array(array) for array in source.run(feed)])
+            held += sum(array.nbytes for array in self._expected[-1])
+            if held > MAX_BYTES and len(self._expected) >= FEWEST:
+                break
+        # Samples stay in their files; they are read again for every variant.
+        self._feeds = feeds[: len(self._expected)]
+        self._first = [position == 0 for _, position, _ in chosen[: len(self._feeds)]]
+        self._labels = [label for _, _, label in chosen[: len(self._feeds)]]
         self._contract, self._outputs = contract, contract.outputs
-        self._expected = [source.run(feed) for feed in self._feeds]
         self._size, self._optimize = source_size_bytes, optimize
-
-    @property
-    def feed(self) -> Sequence[Array]:
-        """The inference that times and memory are measured on."""
-        return self._feeds[0]
 
     def compare(self, runner: Runner) -> Closeness:
         """Fidelity and the task's own figures; no clock is looked at, so equal variants always get the same answer."""
