@@ -39,8 +39,8 @@ def absorb(graph: Graph, keep_float: frozenset[str] = frozenset()) -> frozenset[
     if not any(node.op_type in (_Q, _DQ) for node in graph.nodes):
         return frozenset()
     _mark(graph)
-    _join_requantized(graph)
     _drop_clamps(graph)
+    _join_requantized(graph)
     names = _Absorber(graph, keep_float).run()
     _to_hybrid(graph)
     drop_dead(graph)
