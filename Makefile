@@ -2,6 +2,7 @@
 #   make demo    fetch, convert, run, publish, and show what arrived
 #   make test    the tests            make check   ruff and mypy
 #   make bench   what edgesdk costs over the bare runtimes
+#   make bench-convert  our conversion beside everybody else's (peers in environments of their own)
 #   make soak    the long forms of the tests (slow ones included)
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PROJECTS := pyproject.toml converters/pyproject.toml
 
-.PHONY: demo test check bench soak clean
+.PHONY: demo test check bench bench-convert soak clean
 
 demo: $(VENV)/.runs
 	$(BIN)/edgesdk demo $(ARGS)
@@ -26,6 +27,9 @@ check: $(VENV)/.tests
 
 bench: $(VENV)/.tests
 	$(BIN)/python tests/benchmarks/run.py $(ARGS)
+
+bench-convert: $(VENV)/.tests
+	$(BIN)/python tests/benchmarks/convert/run.py $(ARGS)
 
 soak: $(VENV)/.tests
 	EDGESDK_SOAK=1 $(BIN)/python -m pytest $(ARGS)

@@ -19,9 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 CLASSES = ("ball", "tile", "cone", "star")
+PAINTS = ((60, 80, 205), (200, 130, 60), (70, 190, 120), (185, 80, 190))
+"""Usual colour of each class, BGR; every object has its own near it, as fruits have."""
 SIZE = 320
 """Height and width of a scene in pixels."""
-SMALLEST, LARGEST = 26, 112
+SMALLEST, LARGEST = 30, 112
 """Longer side of an object in pixels."""
 VISIBLE = 0.6
 """Objects that others hide more than this leaves are not drawn: nobody could say what they were."""
@@ -42,7 +44,7 @@ class Scene:
 
 
 def scene(seed: int, *, size: int = SIZE) -> Scene:
-    """The scene of a seed: one to six objects, fewer where the picture is smaller.
+    """The scene of a seed: one to six objects, at most three in a small picture.
 
     Args:
         seed: Equal seeds draw equal scenes.
@@ -54,17 +56,19 @@ def scene(seed: int, *, size: int = SIZE) -> Scene:
     boxes: list[tuple[float, float, float, float]] = []
     classes: list[int] = []
     whole: list[int] = []
-    for _ in range(int(rng.integers(1, max(3, round(7 * size / SIZE))))):
+    for _ in range(int(rng.integers(1, 4 if size < 200 else 7))):
         kind = int(rng.integers(len(CLASSES)))
         mask = _mask(rng, kind, size)
         height, width = mask.shape
         x, y = (int(rng.integers(0, size - side + 1)) for side in (width, height))
         covered = owner[y : y + height, x : x + width]
         seen = mask > 127
-        if any((owner == index).sum() - (covered[seen] == index).sum() < VISIBLE * area for index, area in enumerate(whole)):
+        if any(
+            (owner == index).sum() - (covered[seen] == index).sum() < VISIBLE * area for index, area in enumerate(whole)
+        ):
             continue
         covered[seen] = len(boxes)
-        _paint(rng, pixels, mask, x, y)
+        _paint(rng, pixels, mask, x, y, PAINTS[kind])
         ys, xs = np.nonzero(seen)
         boxes.append((x + float(xs.min()), y + float(ys.min()), x + float(xs.max() + 1), y + float(ys.max() + 1)))
         classes.append(kind)
@@ -124,7 +128,7 @@ def _mask(rng: np.random.Generator, kind: int, size: int) -> Pixels:
     return np.asarray(mask, np.uint8)
 
 
-def _paint(rng: np.random.Generator, pixels: Pixels, mask: Pixels, x: int, y: int) -> None:
+def _paint(rng: np.random.Generator, pixels: Pixels, mask: Pixels, x: int, y: int, paint: tuple[int, int, int]) -> None:
     """Cover ``pixels`` by a texture, shaded from one side, where ``mask`` is; a shadow falls beside it."""
     height, width = mask.shape
     dy, dx = rng.integers(2, 7, 2)
@@ -133,14 +137,14 @@ def _paint(rng: np.random.Generator, pixels: Pixels, mask: Pixels, x: int, y: in
     below[:] = (below * (1 - 0.5 * shadow)).astype(np.uint8)
     under = pixels[y : y + height, x : x + width]
     cover = mask[..., None].astype(np.float32) / 255
-    surface = _texture(rng, height, width) * _slope(rng, height, width, 0.65, 1.2)
+    surface = _texture(rng, height, width, paint) * _slope(rng, height, width, 0.65, 1.2)
     under[:] = (under * (1 - cover) + surface * cover).clip(0, 255).astype(np.uint8)
 
 
-def _texture(rng: np.random.Generator, height: int, width: int) -> NDArray[np.float32]:
-    """(height, width, 3): plain, striped, chequered or speckled, in two colours that are not far apart."""
-    first = rng.uniform(20, 235, 3)
-    second = (first + rng.uniform(-70, 70, 3)).clip(0, 255)
+def _texture(rng: np.random.Generator, height: int, width: int, paint: tuple[int, int, int]) -> NDArray[np.float32]:
+    """(height, width, 3): plain, striped, chequered or speckled, in two colours that are not far from ``paint``."""
+    first = (np.array(paint) * rng.uniform(0.6, 1.2) + rng.uniform(-40, 40, 3)).clip(0, 255)
+    second = (first + rng.uniform(-50, 50, 3)).clip(0, 255)
     y, x = np.mgrid[:height, :width].astype(np.float32)
     turn, period = rng.uniform(0, np.pi), rng.uniform(6, 20)
     u, v = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)

@@ -1,7 +1,7 @@
 """Trains the detector on synthetic scenes in a few minutes on a CPU, checks it, and exports it as ONNX.
 
-    pip install torch opencv-python-headless onnx onnxruntime
-    python train.py --output detector.onnx
+pip install torch opencv-python-headless onnx onnxruntime
+python train.py --output detector.onnx
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
 from model import STRIDES, Detector, grid
+from numpy.typing import NDArray
 from scenes import CLASSES, SIZE, Scene, scenes
+from torch import Tensor
 
 TRAIN_SIZE = 160
 """Convolutions do not mind the size of the picture, and small ones train four times faster."""
@@ -177,7 +176,7 @@ def check(path: Path, count: int) -> float:
         found, there = found + len(boxes), there + len(one.xyxy)
         free = list(range(len(one.xyxy)))
         for box, kind in zip(boxes, kinds, strict=True):
-            match = max(free, key=lambda i: _iou(box, one.xyxy[i]) * (one.class_ids[i] == kind), default=None)  # noqa: B023 - called at once
+            match = max(free, key=lambda i: _iou(box, one.xyxy[i]) * (one.class_ids[i] == kind), default=None)
             if match is not None and one.class_ids[match] == kind and _iou(box, one.xyxy[match]) >= 0.5:
                 right += 1
                 free.remove(match)
@@ -210,7 +209,7 @@ def main() -> int:
     """Train, export, check."""
     parser = argparse.ArgumentParser(description="Train the example detector on synthetic scenes.")
     parser.add_argument("--output", type=Path, default=Path("detector.onnx"))
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--threads", type=int, default=0, help="CPU threads, 0 is all cores")
     parser.add_argument("--check", type=int, default=200, metavar="N", help="held-out scenes")
@@ -220,7 +219,9 @@ def main() -> int:
         torch.set_num_threads(options.threads)
     model = train(options.steps, options.batch)
     export(model, options.output)
-    print(f"{options.output}: {sum(p.numel() for p in model.parameters()):,} parameters, {options.output.stat().st_size:,} bytes")
+    print(
+        f"{options.output}: {sum(p.numel() for p in model.parameters()):,} parameters, {options.output.stat().st_size:,} bytes"
+    )
     return 0 if check(options.output, options.check) >= options.least_f1 else 1
 
 

@@ -140,18 +140,87 @@ def _lines(target: Path) -> Any:
     return truth
 
 
-WORDS = (
-    "valve pump motor sensor gate dock north south open closed ready error battery voltage pressure humidity filter level tank "
-    "alarm reset start stop enter exit total price order serial number batch street station platform train bus river bridge "
-    "garden window kitchen library museum coffee water sugar orange silver yellow quick brown jumps lazy over under please "
-    "caution danger notice warning keep clear push pull slowly speed limit zone parking loading office floor room"
-).split()
+WORDS = [
+    "valve",
+    "pump",
+    "motor",
+    "sensor",
+    "gate",
+    "dock",
+    "north",
+    "south",
+    "open",
+    "closed",
+    "ready",
+    "error",
+    "battery",
+    "voltage",
+    "pressure",
+    "humidity",
+    "filter",
+    "level",
+    "tank",
+    "alarm",
+    "reset",
+    "start",
+    "stop",
+    "enter",
+    "exit",
+    "total",
+    "price",
+    "order",
+    "serial",
+    "number",
+    "batch",
+    "street",
+    "station",
+    "platform",
+    "train",
+    "bus",
+    "river",
+    "bridge",
+    "garden",
+    "window",
+    "kitchen",
+    "library",
+    "museum",
+    "coffee",
+    "water",
+    "sugar",
+    "orange",
+    "silver",
+    "yellow",
+    "quick",
+    "brown",
+    "jumps",
+    "lazy",
+    "over",
+    "under",
+    "please",
+    "caution",
+    "danger",
+    "notice",
+    "warning",
+    "keep",
+    "clear",
+    "push",
+    "pull",
+    "slowly",
+    "speed",
+    "limit",
+    "zone",
+    "parking",
+    "loading",
+    "office",
+    "floor",
+    "room",
+]
 
 
 def _words(rng: np.random.Generator) -> str:
     kind = int(rng.integers(5))
     words = [str(rng.choice(WORDS)) for _ in range(int(rng.integers(1, 4)))]
-    number = f"{int(rng.integers(10**int(rng.integers(1, 6))))}"
+    number = f"{int(rng.integers(10 ** int(rng.integers(1, 6))))}"
     if kind == 0:
         return " ".join(words)
     if kind == 1:
@@ -180,8 +249,8 @@ def _line(rng: np.random.Generator) -> tuple[str, Pixels]:
         face = cv2.FontFace(str(rng.choice(fonts)))
         cv2.putText(canvas, text, (margin, 2 * size), ink.tolist(), face, size)
     else:
-        face = (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_COMPLEX)[int(rng.integers(3))]
-        cv2.putText(canvas, text, (margin, 2 * size), face, size / 30, ink.tolist(), 2, cv2.LINE_AA)
+        font = (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_COMPLEX)[int(rng.integers(3))]
+        cv2.putText(canvas, text, (margin, 2 * size), font, size / 30, ink.tolist(), 2, cv2.LINE_AA)
     ys, xs = np.nonzero((canvas != before).any(axis=2))
     top, bottom = max(0, ys.min() - margin), ys.max() + margin
     line = canvas[top:bottom, max(0, xs.min() - margin) : xs.max() + margin].astype(np.float32)

@@ -3,15 +3,14 @@
 import json
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from litert_quantizer import quantizer, recipe
 
-with open(sys.argv[1]) as file:
-    job = json.load(file)
-with open(job["tflite"], "rb") as stream:
-    content = stream.read()
+job = json.loads(Path(sys.argv[1]).read_text("utf-8"))
+content = Path(job["tflite"]).read_bytes()
 interpreter = Interpreter(model_content=content)
 signature, names = next(iter(interpreter.get_signature_list().items()))
 details = interpreter.get_signature_runner(signature).get_input_details()
@@ -32,12 +31,11 @@ samples = [
     }
     for index in range(len(columns[0]))
 ]
-begin = time.perf_counter()
+begin = time.process_time()
 worker = quantizer.Quantizer(content)
 worker.load_quantization_recipe(recipe.static_wi8_ai8())
 ranges = worker.calibrate({signature: samples}, num_threads=1)
 result = worker.quantize(ranges)
 target = job["output"] + "/int8.tflite"
-with open(target, "wb") as stream:
-    stream.write(result.quantized_model)
-print(json.dumps({"int8": target, "seconds": time.perf_counter() - begin}))
+Path(target).write_bytes(result.quantized_model)
+print(json.dumps({"int8": target, "seconds": time.process_time() - begin}))
