@@ -119,7 +119,8 @@ def _record(
             contents = _read_contents(opened) if contents is None else contents
     contents = contents or {}
     tried = tuple(trials) if trials is not None else trials_of(manifest, measured)
-    sparse = max((one.sparsity for one in contents.values()), key=len, default={})
+    # Of the float weights where they are in the bundle: integers are zero more often, because small values round to it.
+    sparse = next((one.sparsity for one in sorted(contents.values(), key=_integers) if one.sparsity), {})
     return Record(
         name=manifest.name,
         bundle=bundle,
@@ -144,6 +145,10 @@ def _record(
         files=files,
         plan=plan,
     )
+
+
+def _integers(contents: Contents) -> int:
+    return sum(count for name, count in contents.operators.items() if "quantize" in name.lower())
 
 
 def trials_of(manifest: Manifest, measured: Sequence[Measurement]) -> tuple[Trial, ...]:
@@ -229,5 +234,26 @@ def _onnx(content: bytes) -> Contents:
 
 def _tflite(content: bytes) -> Contents:
     from edgesdk_converters.tflite import describe
+    from edgesdk_converters.tflite import flatbuffer as fb
+    from edgesdk_converters.tflite.inspect import COMPUTE
 
-    return Contents(dict(sorted(describe(content).counts.items())), {})
+    counts = dict(sorted(describe(content).counts.items()))
+    model = fb.read(content)
+    graph = model.subgraphs[0]
+    stored: dict[int, int] = {}
+    sparsity: dict[str, float] = {}
+    for operator in graph.operators:
+        inputs, outputs = fb.ids(operator.inputs), fb.ids(operator.outputs)
+        kind = fb.code_name(fb.code_of(model, operator))
+        if kind == "DEQUANTIZE":
+            stored[outputs[0]] = inputs[0]  # float16 weights
+        if kind not in COMPUTE or len(inputs) < 2:
+            continue
+        tensor = graph.tensors[stored.get(inputs[1], inputs[1])]
+        data, dtype = fb.constant(model, tensor), fb.type_name(tensor.type)
+        if data is not None and dtype in ("float32", "float16", "int8"):
+            array = np.frombuffer(data, np.dtype(dtype))
+            if array.size >= _MIN_WEIGHTS:
+                name = fb.text(graph.tensors[outputs[0]].name)
+                sparsity[name] = round(1 - np.count_nonzero(array) / array.size, 4)
+    return Contents(counts, sparsity)

@@ -7,13 +7,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from edgesdk_converters.report import markup
+from edgesdk_converters.report.decisions import near
 from edgesdk_converters.report.markup import Html, el
 from edgesdk_converters.report.record import CalibrationFindings, Example, Finding, Record
 from edgesdk_converters.report.svg import Scale
 from edgesdk_converters.report.tables import facts, lines, table
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_ROWS = 12
+_SHOWN = 12
+_LARGEST = 3
+_ORDINALS = {1: "", 2: "second ", 3: "third "}
 _SAID_ELSEWHERE = ("kind", "picture_size_wh")
 _DASH = "\N{EN DASH}"
 
@@ -69,53 +72,88 @@ def _picture(png: bytes, whose: str, one: Example) -> Html:
 
 def _differences(one: Example) -> Html:
     """Typed results as rows; those that differ first, all others as far as there is room."""
-    expected, got = dict(_leaves(one.expected)), dict(_leaves(one.got))
-    names = [name for name in dict.fromkeys([*expected, *got]) if name not in _SAID_ELSEWHERE]
-    differing = [name for name in names if expected.get(name) != got.get(name)]
-    equal = [name for name in names if name not in set(differing)]
-    shown = set([*differing, *equal][:_ROWS])
+    expected, got = dict(_rows(one.expected)), dict(_rows(one.got))
+    names = list(dict.fromkeys([*expected, *got]))
+    alike = {name: near(expected.get(name), got.get(name)) for name in names}
+    shown = set(sorted(names, key=lambda name: alike[name])[:_SHOWN])
     rows = [
-        (
-            markup.join([el("code", name)]),
-            _value(expected, name),
-            _value(got, name),
-            el("span", "\N{NOT EQUAL TO}", class_="no", title="differs") if name in differing else "=",
-        )
+        (el("code", name), _words(expected.get(name)), _words(got.get(name)), _mark(expected.get(name), got.get(name)))
         for name in names
         if name in shown
     ]
     rest = len(names) - len(rows)
     tail = None
     if rest:
+        differing = sum(not alike[name] for name in names if name not in shown)
         tail = el(
-            "p",
-            f"{markup.plural(rest, 'more value')}, {max(0, len(differing) - _ROWS)} of them differing, in the JSON.",
-            class_="note",
+            "p", f"{markup.plural(rest, 'more value')}, {differing} of them differing, in the JSON.", class_="note"
         )
     columns = [("result", False), ("float", True), ("quantized", True), ("", False)]
-    return markup.join([table(columns, rows, label=f"results for {one.name}", class_="narrow"), tail])
+    return markup.join([table(columns, rows, label=f"results for {one.name}", class_="narrow results"), tail])
 
 
-def _value(values: dict[str, str], name: str) -> str:
-    return values.get(name, _DASH)
+def _mark(expected: Any, got: Any) -> Html:
+    if expected == got:
+        return el("span", "=", title="equal")
+    if near(expected, got):
+        return el("span", "\N{ALMOST EQUAL TO}", title="within 5 %")
+    return el("span", "\N{NOT EQUAL TO}", class_="no", title="differs")
 
 
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+def _rows(result: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What a result says, by where it says it."""
+    if result.get("kind") == "raw":
+        yield from _raw(result.get("outputs") or {})
+        return
+    for name, value in result.items():
+        if name in _SAID_ELSEWHERE:
+            continue
+        if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+            yield from ((f"{name} {at}", item) for at, item in enumerate(value, 1))
+        else:
+            yield name, value
+
+
+def _raw(outputs: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, output in outputs.items():
+        values = _flat(output.get("values"))
+        if len(values) > _LARGEST and all(isinstance(value, int | float) for value in values):
+            order = sorted(range(len(values)), key=lambda at: -values[at])[:_LARGEST]
+            for rank, at in enumerate(order, 1):
+                yield f"{name}, {_ORDINALS[rank]}largest", {f"[{at}]": values[at]}
+        elif values:
+            yield name, values
+        else:
+            yield from ((f"{name}, {key}", v) for key, v in output.items() if key not in ("shape", "dtype", "values"))
+
+
+def _words(value: Any) -> str:
+    """A value on one line; what is deep inside (keypoints, corners) is in the picture and in the JSON."""
+    if value is None:
+        return _DASH
     if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _leaves(inner, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
-        for index, inner in enumerate(value):
-            yield from _leaves(inner, f"{path}[{index}]")
-    elif isinstance(value, list):
-        text = ", ".join(_leaf(item) for item in value[:8])
-        yield path, text + (f" \N{HORIZONTAL ELLIPSIS} ({len(value)})" if len(value) > 8 else "")
-    else:
-        yield path, _leaf(value)
+        flat = {key: inner for key, inner in value.items() if not _deep(inner)}
+        return "; ".join(f"{key} {_words(inner)}" for key, inner in flat.items())
+    if isinstance(value, list):
+        if not value:
+            return "none"
+        text = ", ".join(_words(item) for item in value[:8])
+        return text + (f" \N{HORIZONTAL ELLIPSIS} ({len(value)})" if len(value) > 8 else "")
+    return markup.minus(f"{value:.4g}") if isinstance(value, float) else str(value)
 
 
-def _leaf(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _deep(value: Any) -> bool:
+    return isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, dict | list) for item in value))
+
+
+def _flat(values: Any) -> list[Any]:
+    return (
+        [leaf for value in values for leaf in _flat(value)]
+        if isinstance(values, list)
+        else [values]
+        if values is not None
+        else []
+    )
 
 
 # -- the calibration set -----------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ def same_decision(expected: dict[str, Any], got: dict[str, Any]) -> bool:
     """
     if expected.get("kind") != got.get("kind"):
         return False
-    rule: Rule = _RULES.get(str(expected.get("kind")), _near)
+    rule: Rule = _RULES.get(str(expected.get("kind")), near)
     return rule(expected, got)
 
 
@@ -92,19 +92,19 @@ def _raw_output(a: dict[str, Any], b: dict[str, Any]) -> bool:
         x, y = _flat(a["values"]), _flat(b["values"])
         if len(x) == len(y) > 1 and all(isinstance(value, int | float) for value in (*x, *y)):
             return x.index(max(x)) == y.index(max(y))
-    return _near(a, b)
+    return near(a, b)
 
 
 def _flat(values: Any) -> list[Any]:
     return [leaf for value in values for leaf in _flat(value)] if isinstance(values, list) else [values]
 
 
-def _near(a: Any, b: Any) -> bool:
-    """Equal texts and shapes; numbers alike."""
+def near(a: Any, b: Any) -> bool:
+    """Whether plain data are alike: equal texts and shapes, numbers within a few percent."""
     if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(_near(a[key], b[key]) for key in a)
+        return a.keys() == b.keys() and all(near(a[key], b[key]) for key in a)
     if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(_near(x, y) for x, y in zip(a, b, strict=True))
+        return len(a) == len(b) and all(near(x, y) for x, y in zip(a, b, strict=True))
     numbers = isinstance(a, int | float) and isinstance(b, int | float) and not isinstance(a, bool)
     if numbers:
         return bool(abs(a - b) <= NEAR * max(abs(a), abs(b)) + 1e-9)

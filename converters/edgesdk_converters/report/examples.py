@@ -25,6 +25,8 @@ from edgesdk_converters.report.record import Example
 Array = NDArray[Any]
 
 COUNT = 6
+_CANDIDATES = 4
+"""Inputs looked at for each that is shown: a detector finds nothing in many pictures, and nothing beside nothing says little."""
 MAX_SIDE = 480
 """Longer side of the pictures in the report, in pixels: a page with six pairs stays below 5 MB."""
 
@@ -40,7 +42,7 @@ class Pick:
 
 
 def pick_samples(
-    held_out: CalibrationSet, folder: Path | None, contract: Contract, *, count: int = COUNT
+    held_out: CalibrationSet, folder: Path | None, contract: Contract, *, count: int = COUNT * _CANDIDATES
 ) -> tuple[Pick, ...]:
     """Choose inputs to show: spread evenly, not chosen by how well they do.
 
@@ -75,20 +77,38 @@ def _read(file: Path, contract: Contract) -> Sample | None:
         return read_wav(file, sample_rate_hz=rates[0] if rates else None)
 
 
-def make_examples(contract: Contract, picks: Sequence[Pick], expected: Run, got: Run) -> tuple[Example, ...]:
+def make_examples(
+    contract: Contract, picks: Sequence[Pick], expected: Run, got: Run, *, count: int = COUNT
+) -> tuple[Example, ...]:
     """Run both models and compare what the task makes of them.
 
     Args:
         contract: Of the model.
-        picks: From :func:`pick_samples`.
+        picks: From :func:`pick_samples`; those in which the float model finds something come first.
         expected: One inference of the float model.
         got: One inference of the quantized model.
+        count: How many to show at most.
     """
-    return tuple(_example(contract, pick, expected, got) for pick in picks)
+    found: list[tuple[Pick, Result]] = []
+    empty: list[tuple[Pick, Result]] = []
+    for pick in picks:
+        result = _result(contract, pick, expected)
+        (found if _says_something(result.to_json()) else empty).append((pick, result))
+        if len(found) == count:
+            break
+    shown = (found + empty)[:count]
+    return tuple(_example(pick, result, _result(contract, pick, got)) for pick, result in shown)
 
 
-def _example(contract: Contract, pick: Pick, expected: Run, got: Run) -> Example:
-    left, right = _result(contract, pick, expected), _result(contract, pick, got)
+def _says_something(result: dict[str, Any]) -> bool:
+    """Whether a result is more than an empty list, or an empty text."""
+    lists = [
+        value for name, value in result.items() if isinstance(value, list) and name not in ("picture_size_wh", "quad")
+    ]
+    return any(lists) if lists else bool(result.get("text", True))
+
+
+def _example(pick: Pick, left: Result, right: Result) -> Example:
     picture = got_picture = b""
     if isinstance(pick.sample, Picture):
         picture, got_picture = _drawn(pick.sample, left), _drawn(pick.sample, right)

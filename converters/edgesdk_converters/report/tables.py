@@ -127,16 +127,21 @@ def _metric(name: str, value: float) -> str:
 
 
 def _verdict(trial: Trial) -> list[Html]:
-    measurement = trial.measurement
-    if trial.chosen and measurement.reasons and quantized(trial):
-        word = el("span", "\N{WARNING SIGN} overruled", class_="tag warn")
+    reasons = trial.measurement.reasons
+    if trial.chosen and reasons:
+        word = el("span", "\N{WARNING SIGN} in the bundle all the same", class_="tag warn")
     elif trial.chosen:
         word = el("span", "\N{CHECK MARK} in the bundle", class_="tag good")
-    elif measurement.reasons:
+    elif reasons:
         word = el("span", "\N{BALLOT X} refused", class_="tag bad")
     else:
         word = el("span", f"{_DASH} not chosen", class_="tag")
-    return [word, *([lines(measurement.reasons, "reasons")] if measurement.reasons else [])]
+    # The column beside it has the figures of the branches.
+    branches = [reason for reason in reasons if reason.startswith("branch ")]
+    said: list[str] = [reason for reason in reasons if reason not in branches]
+    if branches:
+        said.insert(0, f"{markup.plural(len(branches), 'branch', 'branches')} below the limit")
+    return [word, *([lines(said, "reasons")] if said else [])]
 
 
 # -- what went in and out --------------------------------------------------------------------------------------------
@@ -217,22 +222,27 @@ def files(record: Record) -> Html | None:
 
 
 def operators(record: Record) -> Html | None:
-    """How many of which, one column per variant."""
+    """How many of which, one column per variant; a table for each format, because they call them differently."""
     if not record.operators:
         return None
-    variants = list(record.operators)
+    by_format: dict[str, list[str]] = {}
+    for variant in record.operators:
+        by_format.setdefault(variant.partition("-")[0], []).append(variant)
+    return el("div", [_operators(record, variants) for variants in by_format.values()], class_="panels")
+
+
+def _operators(record: Record, variants: Sequence[str]) -> Html:
     totals: dict[str, int] = {}
-    for counts in record.operators.values():
-        for name, count in counts.items():
+    for variant in variants:
+        for name, count in record.operators[variant].items():
             totals[name] = max(totals.get(name, 0), count)
     rows: list[Sequence[object]] = [
         (code(name), *(str(record.operators[variant].get(name, "") or _DASH) for variant in variants))
         for name in sorted(totals, key=lambda key: (-totals[key], key))
     ]
     rows.append(("all", *(f"{sum(record.operators[variant].values()):,}" for variant in variants)))
-    return table(
-        [("operator", False), *((variant, True) for variant in variants)], rows, label="operators", class_="narrow"
-    )
+    columns = [("operator", False), *((variant, True) for variant in variants)]
+    return table(columns, rows, label=f"operators of {', '.join(variants)}", class_="narrow")
 
 
 def sparsity(record: Record) -> Html | None:

@@ -146,7 +146,19 @@ def verdict(record: Record) -> Verdict:
     near = ""
     if figure is not None:
         near = f", and every branch is within its limit: the one nearest to it is {figure.branch} with {figure_in_words(figure)}"
-    return Verdict(kind="passed", headline="Passed", sentence=f"The {name} {facts}{near}.")
+    sentence = f"The {name} {facts}{near}.{_twin(trial, record)}"
+    return Verdict(kind="passed", headline="Passed", sentence=sentence)
+
+
+def _twin(trial: Trial, record: Record) -> str:
+    """The other file with the same integers."""
+    for other in record.trials:
+        same = other.chosen and other.precision == trial.precision and other.recipe == trial.recipe
+        if same and other.format != trial.format and not other.measurement.reasons:
+            it = other.measurement
+            text = f" Its {_FORMATS[other.format]} counterpart has {markup.times(it.size_bytes / max(it.source_size_bytes, 1))} the size"
+            return text + (f" and takes {markup.times(it.latency.ratio)} the time." if it.latency else ".")
+    return ""
 
 
 _FORMATS: Mapping[str, str] = {"onnx": "ONNX", "tflite": "TFLite"}

@@ -74,6 +74,19 @@ def test_contents_of__counts_operators_and_zeros(make_conv: Callable[..., onnx.M
     assert found.sparsity == {"first": 0.5, "depthwise": 0.0, "last": 0.0}
 
 
+def test_contents_of__tflite_and_the_same_weights_as_halves(conversion: Conversion) -> None:
+    with Bundle.open(conversion.bundle) as bundle:
+        names = {v.precision: v.file for v in bundle.manifest.variants if v.format == "tflite"}
+        if not names:
+            pytest.skip("this board's profile makes no TFLite file")
+        whole = contents_of(bundle.read(names["fp32"]), "tflite")
+        halves = contents_of(bundle.read(names["fp16"]), "tflite")
+    assert whole.operators["CONV_2D"] >= 2
+    assert len(whole.sparsity) == 4
+    assert len(halves.sparsity) == 4
+    assert all(0 <= share < 0.05 for share in (*whole.sparsity.values(), *halves.sparsity.values()))
+
+
 @pytest.mark.parametrize("form", ["onnx", "tflite"])
 def test_contents_of__no_model(form: Any) -> None:
     with pytest.raises(ModelFormatError):
@@ -134,6 +147,20 @@ def test_examples__pictures_are_shown_with_their_results(tmp_path: Path) -> None
     shown = cv2.imdecode(np.frombuffer(examples[0].picture_png, np.uint8), cv2.IMREAD_COLOR)
     assert max(shown.shape) == MAX_SIDE
     assert examples[0].got_png
+
+
+def test_examples__inputs_in_which_something_is_found_come_first() -> None:
+    from edgesdk_converters.report.examples import _says_something
+
+    assert _says_something({"kind": "faces", "picture_size_wh": [3, 4], "faces": [{"score": 0.9}]})
+    assert not _says_something({"kind": "faces", "picture_size_wh": [3, 4], "faces": []})
+    assert not _says_something({"kind": "text_line", "text": "", "quad": [[0, 0]]})
+    assert _says_something({"kind": "text_direction", "degrees": 0, "score": 0.9})
+    contract = _raw_contract()
+    one = np.ones((1, 5), np.float32)
+    picks = [Pick(name=str(index), feeds=([one],)) for index in range(9)]
+    shown = make_examples(contract, picks, lambda feed: [feed[0]], lambda feed: [feed[0]], count=4)
+    assert [example.name for example in shown] == ["0", "1", "2", "3"]
 
 
 def test_examples__states_are_fed_forward_by_the_calibration_set() -> None:

@@ -84,6 +84,12 @@ def test_verdict__passed(record: Record) -> None:
     assert "the one nearest to it is scores with 31.5\u00a0dB, cosine 0.9990." in says.sentence
 
 
+def test_verdict__names_the_counterpart_in_the_other_format(record: Record, trial: Callable[..., Trial]) -> None:
+    both = (trial("onnx-int8", recipe="w8a8"), trial("tflite-int8", recipe="w8a8", size=260_000, ratio=0.45))
+    sentence = verdict(msgspec.structs.replace(record, trials=both)).sentence
+    assert sentence.endswith("Its TFLite counterpart has 0.26\u00d7 the size and takes 0.45\u00d7 the time.")
+
+
 def test_verdict__overruled(record: Record, trial: Callable[..., Trial]) -> None:
     one = trial("onnx-int8", snr=11.0, reasons=("branch 'scores': SNR 11.0 dB, expected at least 20 dB",))
     says = verdict(msgspec.structs.replace(record, trials=(one,), allowed="boxes only"))

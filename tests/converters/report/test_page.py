@@ -7,6 +7,7 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 
 from edgesdk_converters.report import write_report
 from edgesdk_converters.report.page import page
-from edgesdk_converters.report.record import NodeCost, Record, TensorHistogram, Trial
+from edgesdk_converters.report.record import Example, NodeCost, Record, TensorHistogram, Trial
 
 VOID = {"meta", "img", "br", "link", "hr", "col"}
 
@@ -150,6 +151,23 @@ def test_page__one_trial_without_time_or_fidelity(record: Record, trial: Callabl
     Reading(page(msgspec.structs.replace(record, trials=(bare,))))
 
 
+def test_page__results_in_rows_with_marks(record: Record) -> None:
+    def row(expected: dict[str, Any], got: dict[str, Any]) -> str:
+        example = Example(name="x", expected=expected, got=got, same=True)
+        words = Reading(page(msgspec.structs.replace(record, examples=(example,)))).text
+        return " ".join(words[words.index("quantized") : words.index("Kept in float", words.index("quantized"))])
+
+    faces = {"kind": "faces", "faces": [{"score": 0.9, "xyxy": [1.0, 2.0], "keypoints": {"nose": [1, 2]}}]}
+    assert "faces 1 score 0.9; xyxy 1, 2 \u2013 \u2260" in row(faces, {"kind": "faces"})
+    assert "faces none none =" in row({"kind": "faces", "faces": []}, {"kind": "faces", "faces": []})
+    raw = [{"kind": "raw", "outputs": {"y": {"values": [[0.1, value, 0.2, -3.0]]}}} for value in (0.7, 0.71)]
+    assert "y, largest [1] 0.7 [1] 0.71 \u2248 y, second largest [2] 0.2 [2] 0.2 =" in row(*raw)
+    large = [{"kind": "raw", "outputs": {"y": {"shape": [9], "dtype": "f", "max": value}}} for value in (1.0, 2.0)]
+    assert "y, max 1 2 \u2260" in row(*large)
+    many = {"kind": "k", **{f"n{index}": index for index in range(20)}}
+    assert "8 more values, 0 of them differing, in the JSON." in row(many, many)
+
+
 # -- colours -----------------------------------------------------------------------------------------------------------
 
 
@@ -202,6 +220,7 @@ def test_page__in_a_browser(record: Record, tmp_path: Path, width: int, dark: bo
     command += ["--blink-settings=preferredColorScheme=0"] if dark else []
     subprocess.run([*command, (tmp_path / "r.html").as_uri()], check=True, capture_output=True, timeout=120)
     shot = cv2.imread(str(tmp_path / "shot.png"))
+    assert shot is not None
     ground = tuple(int(channel) for channel in shot[2, 2][::-1])
     expected = _palettes()["dark" if dark else "light"]["ground"]
     assert "#{:02x}{:02x}{:02x}".format(*ground) == expected
