@@ -36,7 +36,7 @@ def _sink(operators: list[Operator], reshape: Operator, boundary: set[int]) -> N
     if source is None or source.data is not None:
         return
     chain: list[Operator] = []
-    flat = reshape.outputs[0]
+    flat, shape = reshape.outputs[0], source.shape
     while True:
         takers = _takers(operators, flat)
         if id(flat) in boundary or len(takers) != 1:
@@ -44,10 +44,12 @@ def _sink(operators: list[Operator], reshape: Operator, boundary: set[int]) -> N
         taker = takers[0]
         if taker.code == "RESHAPE":
             break
-        if not _indifferent(taker, flat, source):
+        if not _indifferent(taker, flat, shape):
             return
         chain.append(taker)
         flat = taker.outputs[0]
+        if taker.code in _LAST:
+            shape = (*shape[:-1], flat.shape[-1])
     if not chain:
         return
     before = source
@@ -78,22 +80,21 @@ def _shape_input(reshape: Operator, made: Tensor) -> None:
     reshape.options["newShape"] = list(made.shape)
 
 
-def _indifferent(operator: Operator, flat: Tensor, source: Tensor) -> bool:
+def _indifferent(operator: Operator, flat: Tensor, shape: tuple[int, ...]) -> bool:
+    """Whether an operator that takes ``flat`` could as well take it in ``shape``."""
     if operator.code in _ANY:
         return True
-    same_last = bool(source.shape) and bool(flat.shape) and source.shape[-1] == flat.shape[-1]
+    same_last = bool(shape) and bool(flat.shape) and shape[-1] == flat.shape[-1]
     if operator.code in _LAST:
-        first = operator.inputs[0]
-        constant = operator.code != "FULLY_CONNECTED" or all(
-            t is None or t.data is not None for t in operator.inputs[1:]
-        )
-        return first is flat and same_last and constant and len(source.shape) >= 2
-    if operator.code in _PAIRS:
+        rest = operator.inputs[1:] if operator.code == "FULLY_CONNECTED" else []
+        constant = all(tensor is None or tensor.data is not None for tensor in rest)
+        return operator.inputs[0] is flat and same_last and constant and len(shape) >= 2
+    if operator.code in _PAIRS and operator.outputs[0].shape == flat.shape and shape:
         others = [tensor for tensor in operator.inputs if tensor is not flat]
-        if any(tensor is None or tensor.data is None for tensor in others) or operator.outputs[0].shape != flat.shape:
-            return False
-        return (
-            all(t is not None and (t.size == 1 or (same_last and t.shape == flat.shape[-1:])) for t in others)
-            and len(source.shape) > 0
+        return all(
+            tensor is not None
+            and tensor.data is not None
+            and (tensor.size == 1 or (same_last and tensor.shape == flat.shape[-1:]))
+            for tensor in others
         )
     return False

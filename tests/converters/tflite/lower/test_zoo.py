@@ -81,3 +81,16 @@ def test_zoo__minilm(compare: Callable[..., Any]) -> None:
     assert lowered.codes["GELU"] == 6
     assert lowered.codes["BATCH_MATMUL"] == 12
     assert lowered.codes["TRANSPOSE"] == 24
+
+
+def test_zoo__silero_vad(compare: Callable[..., Any]) -> None:
+    # The zoo's file has an If for the sample rate; simplified at 16 kHz only one branch is left.
+    model = zoo_model("silero-vad")
+    rng = np.random.default_rng(0)
+    feeds = {
+        value.name: np.asarray(16000, np.int64)
+        if value.type.tensor_type.elem_type == onnx.TensorProto.INT64
+        else rng.normal(0, 0.1, [d.dim_value for d in value.type.tensor_type.shape.dim]).astype(np.float32)
+        for value in model.graph.input
+    }
+    compare(model, feeds=feeds, tolerance=1e-4)
