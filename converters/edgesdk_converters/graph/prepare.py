@@ -24,6 +24,7 @@ from edgesdk_converters.graph.conditions import (
     opset_of,
 )
 from edgesdk_converters.graph.fold import fold_input
+from edgesdk_converters.graph.hard_swish import hard_swish_pass
 from edgesdk_converters.graph.opset import QDQ_OPSET, raise_opset
 from edgesdk_converters.graph.order import sort_nodes
 from edgesdk_converters.graph.passes import Equal, Pass, Step, run_passes
@@ -75,7 +76,10 @@ def prepare(
     prepared, more = first_equal(attempts, reference, feed)
     equal = Equal(reference, feed)
     final = run_passes(
-        prepared, [simplify_pass(reference, feed), batch_norm_pass(), names_pass()], equal=equal, notes=more
+        prepared,
+        [simplify_pass(reference, feed), batch_norm_pass(), hard_swish_pass(), names_pass()],
+        equal=equal,
+        notes=more,
     )
     return final, [*dict.fromkeys(notes), *more]
 

@@ -23,7 +23,8 @@ def lower(model: onnx.ModelProto, *, name: str = "model", half: bool = False) ->
     """
     lowering, problems = _lowered(model, name)
     raise_all(name, problems)
-    operators = cleanup.tidy(lowering.operators, lowering.inputs, lowering.outputs)
+    operators = quantized.settle_weights(lowering.operators)
+    operators = cleanup.tidy(operators, lowering.inputs, lowering.outputs)
     if half:
         operators = cleanup.halve(operators)
     return writer.write(operators, lowering.inputs, lowering.outputs, description=name)
