@@ -205,7 +205,9 @@ def _onnx(content: bytes) -> Contents:
         model = onnx.load_from_string(content)
         constants = {value.name: value for value in model.graph.initializer}
         sparsity: dict[str, float] = {}
-        source = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+        source = {
+            node.output[0]: node.input[0] for node in model.graph.node if node.op_type in ("Cast", "DequantizeLinear")
+        }
         zeros: dict[str, str] = {
             node.output[0]: node.input[2]
             for node in model.graph.node

@@ -73,7 +73,9 @@ def _picture(png: bytes, whose: str, one: Example) -> Html:
 def _differences(one: Example) -> Html:
     """Typed results as rows; those that differ first, all others as far as there is room."""
     expected, got = dict(_rows(one.expected)), dict(_rows(one.got))
-    names = list(dict.fromkeys([*expected, *got]))
+    # An empty list beside a filled one needs no row of its own.
+    whole = dict.fromkeys([*expected, *got])
+    names = [name for name in whole if f"{name} 1" not in whole]
     alike = {name: near(expected.get(name), got.get(name)) for name in names}
     shown = set(sorted(names, key=lambda name: alike[name])[:_SHOWN])
     rows = [

@@ -49,7 +49,7 @@ def sensitivity(record: Record) -> Html | None:
             "p",
             "Error that appears at the outputs when only this node is quantized, as a share of the signal's power: ",
             markup.minus("-20 dB is 1 %, -30 dB 0.1 %. "),
-            "The colour and the word say what the model in the bundle does with the node: ",
+            "The colour and the word say what the plan does with the node: ",
             el("span", [_key(scheme) for scheme in used], class_="legend"),
             class_="note",
         ),

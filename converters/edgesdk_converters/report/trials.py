@@ -132,7 +132,8 @@ def verdict(record: Record) -> Verdict:
     """One sentence for whoever reads no further."""
     trial = best(record)
     if trial is None:
-        return Verdict(kind="float-only", headline="Float only", sentence=_float_only(record))
+        sentence = f"{_float_only(record)}{_also_below(None, record)}"
+        return Verdict(kind="float-only", headline="Float only", sentence=sentence)
     facts = _facts(trial, record)
     name = f"{trial.precision} {_FORMATS[trial.format]} model"
     if trial.measurement.reasons:
@@ -146,8 +147,14 @@ def verdict(record: Record) -> Verdict:
     near = ""
     if figure is not None:
         near = f", and every branch is within its limit: the one nearest to it is {figure.branch} with {figure_in_words(figure)}"
-    sentence = f"The {name} {facts}{near}.{_twin(trial, record)}"
+    sentence = f"The {name} {facts}{near}.{_twin(trial, record)}{_also_below(trial, record)}"
     return Verdict(kind="passed", headline="Passed", sentence=sentence)
+
+
+def _also_below(shown: Trial | None, record: Record) -> str:
+    """What else is in the bundle and misses a limit: nobody should find that out from the table only."""
+    below = [t.measurement.variant for t in record.trials if t is not shown and t.chosen and t.measurement.reasons]
+    return f" Beware: the bundle also holds {' and '.join(below)}, below the limits." if below else ""
 
 
 def _twin(trial: Trial, record: Record) -> str:

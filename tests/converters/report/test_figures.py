@@ -90,6 +90,13 @@ def test_verdict__names_the_counterpart_in_the_other_format(record: Record, tria
     assert sentence.endswith("Its TFLite counterpart has 0.26\u00d7 the size and takes 0.45\u00d7 the time.")
 
 
+def test_verdict__warns_of_what_else_is_in_the_bundle(record: Record, trial: Callable[..., Trial]) -> None:
+    bad = trial("tflite-fp16", snr=9.0, reasons=("branch 'scores': SNR 9.0 dB",))
+    for others in ((), (trial("onnx-int8"),)):
+        sentence = verdict(msgspec.structs.replace(record, trials=(*others, bad))).sentence
+        assert sentence.endswith(" Beware: the bundle also holds tflite-fp16, below the limits.")
+
+
 def test_verdict__overruled(record: Record, trial: Callable[..., Trial]) -> None:
     one = trial("onnx-int8", snr=11.0, reasons=("branch 'scores': SNR 11.0 dB, expected at least 20 dB",))
     says = verdict(msgspec.structs.replace(record, trials=(one,), allowed="boxes only"))
