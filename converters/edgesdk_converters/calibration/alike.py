@@ -22,6 +22,7 @@ _TWO = 2
 _KNOWN = 8
 """Samples from which the mean of all is known well enough."""
 _NEARLY_ONE = 0.99
+_COPIES = 4
 
 
 def near_pairs(prints: Sequence[Print]) -> Iterator[tuple[int, int]]:
@@ -94,8 +95,8 @@ def families(prints: Sequence[Print], *, near: bool = True) -> list[list[int]]:
 def part(prints: Sequence[Print], share: float, labels: Sequence[str | None] = ()) -> list[int]:
     """Samples to hold out: about ``share`` of all and of each label, chosen by their content and not by their names.
 
-    Copies stay together, near ones too. Where they are so many that nothing is left to choose from (the frames of a film), the last of
-    them in the order of their names are taken.
+    Exact copies stay together, and so do near ones as long as they are few. Where nearly all are alike (the frames of a film), the
+    last in the order of their names are taken.
 
     Args:
         prints: Of all samples.
@@ -113,6 +114,9 @@ def part(prints: Sequence[Print], share: float, labels: Sequence[str | None] = (
         if max(map(len, groups)) > count - wanted:
             return list(range(count - wanted, count))
         return _last(groups, wanted)
+    # So many that are alike are a kind of sample (the view of a fixed camera), of which both sides need some.
+    largest = max(_COPIES, wanted // 4)
+    groups = [part for group in groups for part in ([group] if len(group) <= largest else _exact_within(group, prints))]
     chosen: list[int] = []
     for group in _ranked(groups, prints, labels):
         if len(chosen) + len(group) <= wanted + wanted // 4:
@@ -134,6 +138,10 @@ def _ranked(groups: Sequence[list[int]], prints: Sequence[Print], labels: Sequen
         members.sort()
         ranked += [((rank + 0.5) / len(members), key, label, group) for rank, (key, group) in enumerate(members)]
     return [group for *_, group in sorted(ranked)]
+
+
+def _exact_within(group: Sequence[int], prints: Sequence[Print]) -> list[list[int]]:
+    return [[group[index] for index in same] for same in exact_groups([prints[index] for index in group])]
 
 
 def _last(groups: Sequence[list[int]], wanted: int) -> list[int]:

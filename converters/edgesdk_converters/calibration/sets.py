@@ -111,7 +111,7 @@ class CalibrationSet:
         """Calibration part and held-out part, the same at every run.
 
         Which samples are held out follows from their content, so that neither names nor their order matter and a new file moves few of
-        the others; copies, exact and near, are never on both sides; each label gives its share. Where there are fewer than five
+        the others; copies are never on both sides, near ones only where they are many; each label gives its share. Where there are fewer than five
         samples (a few long recordings), the end of each is held out: its neighbours in time would be too much alike.
         """
         count = len(self.units)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import onnx
 from numpy.typing import NDArray
 
 from edgesdk.bundle.manifest import Contract, OutputSpec
@@ -13,7 +14,8 @@ from edgesdk_converters.calibration_report.amount import FEWEST, Amount, amount
 from edgesdk_converters.calibration_report.copies import duplicates, leakage
 from edgesdk_converters.calibration_report.coverage import coverage, excitation
 from edgesdk_converters.calibration_report.quality import quality
-from edgesdk_converters.calibration_report.survey import survey
+from edgesdk_converters.calibration_report.survey import MOST, survey
+from edgesdk_converters.quantize.nan import float_tensors
 from edgesdk_converters.quantize.ranges import Observer
 from edgesdk_converters.report.record import CalibrationFindings, Finding
 
@@ -29,6 +31,7 @@ def examine(
     run: Callable[[Feed], Sequence[Array]],
     outputs: Sequence[OutputSpec] | None = None,
     observer: Observer | None = None,
+    model: onnx.ModelProto | None = None,
 ) -> CalibrationFindings:
     """Look for what makes a calibration set worse than it could be.
 
@@ -38,8 +41,9 @@ def examine(
         contract: Of the model.
         run: One inference of the float model.
         outputs: Its outputs with their branches, in the order of ``run``; None are those of the contract.
-        observer: Of the same samples. With one, the ranges of all activations answer whether the samples are enough; without,
-            those of inputs and outputs do.
+        observer: Of the same samples: its ranges answer whether the samples are enough.
+        model: The same float model as ONNX, to observe all activations where there is no observer. Without either, the ranges
+            of inputs and outputs have to do.
 
     Returns:
         Warnings first.
@@ -51,6 +55,8 @@ def examine(
     if evaluation is not None:
         findings += leakage(calibration, evaluation)
     findings += quality(calibration, contract)
+    if observer is None and model is not None:
+        observer = Observer(model, calibration.thinned(MOST).feeds, float_tensors(model), histograms=False)
     answer = amount(*((found.lows, found.highs) if observer is None else observer.trace))
     missing = [one for one in findings if one.severity == "warning" and one.subject in {"coverage", "excitation"}]
     count = len(calibration.units)

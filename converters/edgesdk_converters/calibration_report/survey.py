@@ -17,8 +17,8 @@ from edgesdk_converters.guard.fidelity import branches_of, cut
 Array = NDArray[Any]
 Run = Callable[[Feed], Sequence[Array]]
 
-MOST = 512
-"""Inferences at most, spread evenly: shares are then known to 2 %."""
+MOST = 256
+"""Inferences at most, spread evenly: shares are then known to 3 %."""
 _POOLED = 32
 """Numbers that stand for a branch when samples are grouped."""
 
@@ -76,7 +76,7 @@ class Survey:
 
 
 def survey(calibration: CalibrationSet, run: Run, outputs: Sequence[OutputSpec]) -> Survey:
-    """Run the float model over at most 512 inferences."""
+    """Run the float model over at most 256 inferences."""
     index = [number for number, unit in enumerate(calibration.units) for _ in range(len(unit))]
     step = max(1, -(-len(index) // MOST))
     pairs: list[tuple[BranchSurvey, int, Branch]] = [

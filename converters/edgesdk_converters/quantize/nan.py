@@ -100,6 +100,16 @@ def in_groups(names: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> It
         yield group
 
 
+def float_tensors(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Inputs and activations of type float32, in graph order."""
+    types = _types(model)
+    inputs = [v.name for v in model.graph.input if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT]
+    made = [name for node in model.graph.node for name in node.output if types.get(name) == onnx.TensorProto.FLOAT]
+    constants = {tensor.name for tensor in model.graph.initializer}
+    constants |= {name for node in model.graph.node if node.op_type == "Constant" for name in node.output}
+    return tuple(name for name in (*inputs, *made) if name not in constants)
+
+
 def _types(model: onnx.ModelProto) -> dict[str, int]:
     inferred = onnx.shape_inference.infer_shapes(model)
     return {

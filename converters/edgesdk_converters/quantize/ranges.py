@@ -38,6 +38,7 @@ class Observer:
         tensors: Iterable[str],
         calibrator: str | Calibrator = "mse",
         *,
+        histograms: bool = True,
         progress: Progress | None = None,
     ) -> None:
         """Nothing is run before the first question.
@@ -47,8 +48,11 @@ class Observer:
             feeds: Input arrays in the graph's order, one list per inference; walked through once per pass.
             tensors: Float tensors to watch; graph inputs may be among them.
             calibrator: How ranges are chosen when :meth:`ranges` does not say.
+            histograms: Whether to keep more than extremes; without, it is faster and only :attr:`trace` and the ranges of ``minmax`` are
+                true.
             progress: Where to say what is being done.
         """
+        self._histograms = histograms
         self._model, self._feeds, self._progress = model, feeds, progress or Quiet()
         view = GraphView(model)
         wanted = set(tensors)
@@ -154,7 +158,7 @@ class Observer:
                 at = 0
                 for name, value in self._values(runner, groups, feed):
                     if statistics is not None:
-                        low, high = statistics[name].add(value)
+                        low, high = statistics[name].add(value, histogram=self._histograms)
                         if np.isnan(low):
                             self._refuse(index, feed, name)
                         lows[at], highs[at] = low, high
