@@ -132,7 +132,7 @@ def _from_input(at: Rewriter, conv: Node) -> bool:
 
 
 def _swap(at: Rewriter, node: Node, data: str, offset: Array) -> bool:
-    """x * s + b -> (x + b / s) * s in front of a padded convolution, which then takes s."""
+    """Turn x * s + b into (x + b / s) * s in front of a padded convolution, which then takes s."""
     product = at.maker(data, "Mul", "Div")
     parameter = _parameter(at, product) if product else None
     if product is None or parameter is None or parameter[2] != "Mul" or node.op_type not in ("Add", "Sub"):
@@ -153,7 +153,7 @@ def _swap(at: Rewriter, node: Node, data: str, offset: Array) -> bool:
 
 
 def _through_product(at: Rewriter, conv: Node) -> bool:
-    """(a * c) * b -> convolution: c goes into the weights (the sixth of a HardSigmoid in a squeeze-and-excite block)."""
+    """A product (a * c) * b, then a convolution: c goes into the weights (the sixth of a HardSigmoid in a squeeze-and-excite block)."""
     product = at.maker(conv.inputs[0], "Mul")
     weight = at.graph.constant(conv.inputs[1])
     if product is None or weight is None or weight.dtype != np.float32:

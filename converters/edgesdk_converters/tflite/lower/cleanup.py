@@ -12,11 +12,23 @@ from edgesdk_converters.tflite.lower.sink import sink_reshapes
 HALF_FROM = 32
 """Elements; smaller constants gain less than the DEQUANTIZE's tensor costs."""
 _WEIGHTED = frozenset(
-    "CONV_2D DEPTHWISE_CONV_2D TRANSPOSE_CONV FULLY_CONNECTED BATCH_MATMUL ADD SUB MUL DIV PRELU GATHER".split()
+    [
+        "CONV_2D",
+        "DEPTHWISE_CONV_2D",
+        "TRANSPOSE_CONV",
+        "FULLY_CONNECTED",
+        "BATCH_MATMUL",
+        "ADD",
+        "SUB",
+        "MUL",
+        "DIV",
+        "PRELU",
+        "GATHER",
+    ]
 )
 
 
-def tidy(operators: Sequence[Operator], inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Operator]:
+def tidy(operators: Sequence[Operator], outputs: Sequence[Tensor]) -> list[Operator]:
     """Operators without detours."""
     kept = _join_reshapes(list(operators), outputs)
     kept = _join_reshapes(sink_reshapes(_drop_dead(kept, outputs), outputs), outputs)

@@ -28,14 +28,11 @@ def drop_identities(graph: Graph) -> None:
     kept: list[Node] = []
     for node in graph.nodes:
         node.inputs = [replace.get(name, name) for name in node.inputs]
-        if (
-            (node.op_type == "Identity" or _off(graph, node))
-            and not node.domain
-            and node.outputs[0] not in graph.outputs
-        ):
-            if all(not name or name not in graph.infos for name in node.outputs[1:]) or len(node.outputs) == 1:
-                replace[node.outputs[0]] = node.inputs[0]
-                continue
+        nothing = not node.domain and (node.op_type == "Identity" or _off(graph, node))
+        masked = any(name in graph.infos for name in node.outputs[1:])
+        if nothing and not masked and node.outputs[0] not in graph.outputs:
+            replace[node.outputs[0]] = node.inputs[0]
+            continue
         kept.append(node)
     graph.nodes = kept
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Never
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from edgesdk.errors import NodeProblem
 from edgesdk_converters.tflite.lower import layout as layouts
@@ -169,9 +170,9 @@ class Lowering:
         self.emit(code, inputs, [made], **options)
         return made
 
-    def const(self, array: Array, name: str = "") -> Tensor:
+    def const(self, value: ArrayLike, name: str = "") -> Tensor:
         """A constant as it lies in memory; float64 becomes float32 and int64 int32."""
-        array = np.asarray(array)
+        array: Array = np.asarray(value)
         if array.dtype == np.float64:
             array = array.astype(np.float32)
         if array.dtype == np.int64:

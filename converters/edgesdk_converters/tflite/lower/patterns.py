@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from edgesdk_converters.tflite.lower.ir import Array, Graph, Info, Node
+from edgesdk_converters.tflite.lower.ir import Graph, Info, Node
 
 
 class Rewriter:
@@ -56,7 +57,7 @@ class Rewriter:
                 return node.inputs[data], number
         return None
 
-    def add(self, value: Array, name: str) -> str:
+    def add(self, value: ArrayLike, name: str) -> str:
         """A new constant."""
         while name in self.graph.infos:
             name += "_"
@@ -96,7 +97,7 @@ def _same(at: Rewriter, first: str, second: str) -> bool:
 
 
 def _hard_swish(at: Rewriter, clip: Node) -> bool:
-    """x * clip(x + 3, 0, 6) / 6, the sixth wherever it stands."""
+    """The formula x * clip(x + 3, 0, 6) / 6, the sixth wherever it stands."""
     shifted = at.maker(clip.inputs[0], "Add")
     found = at.with_number(shifted)
     if shifted is None or found is None or found[1] != 3.0:
@@ -127,7 +128,7 @@ def _hard_swish(at: Rewriter, clip: Node) -> bool:
 
 
 def _hard_swish_of_sigmoid(at: Rewriter, node: Node) -> bool:
-    """x * HardSigmoid(x) with slope 1/6."""
+    """The product x * HardSigmoid(x) with slope 1/6."""
     if abs(node.attribute("alpha", 0.2) - 1 / 6) > 1e-6 or node.attribute("beta", 0.5) != 0.5:
         return False
     product = at.taker(node.outputs[0], "Mul")
@@ -161,7 +162,7 @@ def _hard_sigmoid(at: Rewriter, node: Node) -> bool:
 
 
 def _gelu_erf(at: Rewriter, erf: Node) -> bool:
-    """0.5 * x * (1 + erf(x / sqrt(2))), in any order of the factors."""
+    """The formula 0.5 * x * (1 + erf(x / sqrt(2))), in any order of the factors."""
     inner = at.maker(erf.inputs[0], "Mul", "Div")
     found = at.with_number(inner)
     plus = at.taker(erf.outputs[0], "Add")
@@ -234,7 +235,7 @@ def _gelu_tanh(at: Rewriter, tanh: Node) -> bool:
 
 
 def _rsqrt(at: Rewriter, division: Node) -> bool:
-    """a / sqrt(b) -> a * rsqrt(b)."""
+    """Turn a / sqrt(b) into a * rsqrt(b)."""
     root = at.maker(division.inputs[1], "Sqrt")
     if root is None or at.graph.infos[root.outputs[0]].dtype != "float32":
         return False

@@ -10,8 +10,34 @@ from collections.abc import Sequence
 from edgesdk_converters.tflite.lower.ir import Operator, Tensor
 
 _ANY = frozenset(
-    "RELU RELU6 RELU_N1_TO_1 LOGISTIC TANH ABS EXP LOG SQRT RSQRT NEG FLOOR CEIL ROUND SIN COS HARD_SWISH ELU GELU LEAKY_RELU "
-    "CAST QUANTIZE DEQUANTIZE LOGICAL_NOT SQUARE SIGN".split()
+    [
+        "RELU",
+        "RELU6",
+        "RELU_N1_TO_1",
+        "LOGISTIC",
+        "TANH",
+        "ABS",
+        "EXP",
+        "LOG",
+        "SQRT",
+        "RSQRT",
+        "NEG",
+        "FLOOR",
+        "CEIL",
+        "ROUND",
+        "SIN",
+        "COS",
+        "HARD_SWISH",
+        "ELU",
+        "GELU",
+        "LEAKY_RELU",
+        "CAST",
+        "QUANTIZE",
+        "DEQUANTIZE",
+        "LOGICAL_NOT",
+        "SQUARE",
+        "SIGN",
+    ]
 )
 """Operators that look at one element at a time."""
 _LAST = frozenset({"SOFTMAX", "LOG_SOFTMAX", "FULLY_CONNECTED"})

@@ -8,16 +8,87 @@ from __future__ import annotations
 from edgesdk_converters.tflite.lower.ir import Operator, Tensor
 
 _INT8_TWO = frozenset(
-    "ADD SUB MUL MAX_POOL_2D AVERAGE_POOL_2D TRANSPOSE GATHER SLICE STRIDED_SLICE RELU RELU6 TANH LOGISTIC PAD PADV2 "
-    "CONCATENATION SOFTMAX MEAN MIRROR_PAD REDUCE_MAX REDUCE_MIN RSQRT MAXIMUM MINIMUM RESIZE_BILINEAR "
-    "RESIZE_NEAREST_NEIGHBOR BATCH_MATMUL ARG_MAX ARG_MIN LESS LESS_EQUAL GREATER GREATER_EQUAL EQUAL NOT_EQUAL "
-    "SPACE_TO_DEPTH SPLIT_V SUM LOG_SOFTMAX SQUARED_DIFFERENCE DEPTH_TO_SPACE TOPK_V2 EXP LOG REDUCE_PROD GELU PACK "
-    "UNPACK ABS L2_NORMALIZATION FLOOR_MOD".split()
+    [
+        "ADD",
+        "SUB",
+        "MUL",
+        "MAX_POOL_2D",
+        "AVERAGE_POOL_2D",
+        "TRANSPOSE",
+        "GATHER",
+        "SLICE",
+        "STRIDED_SLICE",
+        "RELU",
+        "RELU6",
+        "TANH",
+        "LOGISTIC",
+        "PAD",
+        "PADV2",
+        "CONCATENATION",
+        "SOFTMAX",
+        "MEAN",
+        "MIRROR_PAD",
+        "REDUCE_MAX",
+        "REDUCE_MIN",
+        "RSQRT",
+        "MAXIMUM",
+        "MINIMUM",
+        "RESIZE_BILINEAR",
+        "RESIZE_NEAREST_NEIGHBOR",
+        "BATCH_MATMUL",
+        "ARG_MAX",
+        "ARG_MIN",
+        "LESS",
+        "LESS_EQUAL",
+        "GREATER",
+        "GREATER_EQUAL",
+        "EQUAL",
+        "NOT_EQUAL",
+        "SPACE_TO_DEPTH",
+        "SPLIT_V",
+        "SUM",
+        "LOG_SOFTMAX",
+        "SQUARED_DIFFERENCE",
+        "DEPTH_TO_SPACE",
+        "TOPK_V2",
+        "EXP",
+        "LOG",
+        "REDUCE_PROD",
+        "GELU",
+        "PACK",
+        "UNPACK",
+        "ABS",
+        "L2_NORMALIZATION",
+        "FLOOR_MOD",
+    ]
 )
 """Operators whose int8 kernels came with version 2."""
 _INT16_THREE = frozenset(
-    "ADD MAX_POOL_2D AVERAGE_POOL_2D RELU RELU6 TANH LOGISTIC PAD PADV2 CONCATENATION SOFTMAX MEAN MIRROR_PAD REDUCE_MAX "
-    "REDUCE_MIN RSQRT BATCH_MATMUL LESS GREATER_EQUAL PACK TOPK_V2 ABS GATHER_ND".split()
+    [
+        "ADD",
+        "MAX_POOL_2D",
+        "AVERAGE_POOL_2D",
+        "RELU",
+        "RELU6",
+        "TANH",
+        "LOGISTIC",
+        "PAD",
+        "PADV2",
+        "CONCATENATION",
+        "SOFTMAX",
+        "MEAN",
+        "MIRROR_PAD",
+        "REDUCE_MAX",
+        "REDUCE_MIN",
+        "RSQRT",
+        "BATCH_MATMUL",
+        "LESS",
+        "GREATER_EQUAL",
+        "PACK",
+        "TOPK_V2",
+        "ABS",
+        "GATHER_ND",
+    ]
 )
 _INT16_OTHER = {
     "SUB": 5, "MUL": 4, "TRANSPOSE": 5, "GATHER": 4, "SLICE": 4, "MAXIMUM": 4, "MINIMUM": 4, "RESIZE_BILINEAR": 4,

@@ -47,7 +47,7 @@ def elu(ctx: Lowering, node: Node) -> None:
     """ELU with alpha 1."""
     if float(node.attribute("alpha", 1.0)) != 1.0:
         value = ctx.value(node.inputs[0])
-        # alpha * (exp(min(x, 0)) - 1) + max(x, 0)
+        # The two halves of it: Elu of what is negative, scaled, plus what is positive.
         low = ctx.op("MINIMUM", [value.tensor, ctx.const(np.float32(0))], value.tensor.shape)
         raised = ctx.op("ELU", [low], value.tensor.shape)
         alpha = ctx.const(np.float32(node.attribute("alpha")))

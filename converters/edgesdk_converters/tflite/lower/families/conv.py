@@ -108,17 +108,18 @@ def conv_transpose(ctx: Lowering, node: Node) -> None:
     valid = not any(begin) and full == target
     inner = target if same or valid else full
     # A negative crop at the end is output padding: zeros (plus bias) beyond what the kernel reaches.
-    parts = []
-    for index in range(group):
-        parts.append(
-            _one_group(ctx, node, data, weight, index, group, (out[1] // group, *kernel), inner, strides, same=same)
-        )
+    added = any(b < 0 for b in begin) or any(b + t > f for b, t, f in zip(begin, target, full, strict=True))
+    bias = ctx.tensor(node.input(2)) if node.input(2) and group == 1 and not added else None
+    parts = [
+        _one_group(ctx, node, data, weight, index, (out[1] // group, *kernel), inner, strides, same=same, bias=bias)
+        for index in range(group)
+    ]
     whole = parts[0] if group == 1 else ctx.op(
         "CONCATENATION", parts, (*parts[0].shape[:3], out[1]), axis=3, fusedActivationFunction="NONE"
     )  # fmt: skip
     if not (same or valid):
         whole = _crop(ctx, whole, begin, target, full)
-    if node.input(2):
+    if node.input(2) and bias is None:
         whole = ctx.op("ADD", [whole, ctx.tensor(node.input(2))], whole.shape, fusedActivationFunction="NONE")
     made = ctx.out(node.outputs[0], layout)
     if not ctx.rename(whole, made):
@@ -126,9 +127,10 @@ def conv_transpose(ctx: Lowering, node: Node) -> None:
 
 
 def _one_group(
-    ctx: Lowering, node: Node, data: Tensor, weight: Array | None, index: int, group: int,
-    shape: Sequence[int], inner: Sequence[int], strides: Sequence[int], *, same: bool,
+    ctx: Lowering, node: Node, data: Tensor, weight: Array | None, index: int,
+    shape: Sequence[int], inner: Sequence[int], strides: Sequence[int], *, same: bool, bias: Tensor | None,
 ) -> Tensor:  # fmt: skip
+    group = int(node.attribute("group", 1))
     channels = data.shape[3] // group
     if weight is None:
         if group > 1:
@@ -149,7 +151,7 @@ def _one_group(
     made = (data.shape[0], inner[0], inner[1], shape[0])
     return ctx.op(
         "TRANSPOSE_CONV",
-        [ctx.ints(made), weights, data],
+        [ctx.ints(made), weights, data, *([bias] if bias else [])],
         made,
         ctx.dtype(node.outputs[0]),
         ctx.info(node.outputs[0]).quantization,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,7 @@ def _narrow(tensors: Sequence[Tensor]) -> bool:
 def _in_int32(ctx: Lowering, node: Node, code: str, layout: Layout, tensors: Sequence[Tensor]) -> None:
     wide: list[Tensor | None] = [ctx.op("CAST", [tensor], tensor.shape, "int32") for tensor in tensors]
     made = ctx.out(node.outputs[0], layout)
-    options = {"fusedActivationFunction": "NONE"} if code in _ARITHMETIC else {}
+    options: dict[str, Any] = {"fusedActivationFunction": "NONE"} if code in _ARITHMETIC else {}
     if made.dtype == "bool":
         ctx.emit(code, wide, [made], **options)
         return
@@ -63,7 +64,7 @@ def total(ctx: Lowering, node: Node) -> None:
     _chain(ctx, node, "ADD", {"fusedActivationFunction": "NONE"})
 
 
-def _chain(ctx: Lowering, node: Node, code: str, options: dict[str, str]) -> None:
+def _chain(ctx: Lowering, node: Node, code: str, options: dict[str, Any]) -> None:
     if len(node.inputs) == 1:
         value = ctx.value(node.inputs[0])
         ctx.bind(node.outputs[0], value.tensor, value.layout)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from edgesdk_converters.tflite.lower.families.reductions import last
@@ -12,7 +14,7 @@ from edgesdk_converters.tflite.lower.registry import Int8, lowers
 
 @lowers("Gemm", fuses=True, int8=Int8("free"))
 def gemm(ctx: Lowering, node: Node) -> None:
-    """alpha * A' * B' + beta * C."""
+    """The product alpha * A' * B' + beta * C."""
     alpha, beta = float(node.attribute("alpha", 1.0)), float(node.attribute("beta", 1.0))
     first, second, third = node.inputs[0], node.inputs[1], node.input(2)
     data = ctx.tensor(first, (1, 0) if node.attribute("transA", 0) else (0, 1))
@@ -21,7 +23,7 @@ def gemm(ctx: Lowering, node: Node) -> None:
         weights = _scaled(ctx, weights, alpha)
     weights = unshuffled(ctx, first, weights)
     bias, rest = _bias(ctx, third, weights.shape[0], beta)
-    options = {"fusedActivationFunction": node.activation if rest is None else "NONE"}
+    options: dict[str, Any] = {"fusedActivationFunction": node.activation if rest is None else "NONE"}
     if bias is None and weights.quantization is not None:
         bias = ctx.zeros((weights.shape[0],), like=node)
     if rest is None:
@@ -64,7 +66,7 @@ def unshuffled(ctx: Lowering, name: str, weights: Tensor) -> Tensor:
 
 @lowers("MatMul", fuses=True, int8=Int8("free"))
 def matmul(ctx: Lowering, node: Node) -> None:
-    """numpy's matmul; a third input is a bias that `fusion` found."""
+    """The matmul of numpy; a third input is a bias that `fusion` found."""
     left, right = ctx.shape(node.inputs[0]), ctx.shape(node.inputs[1])
     if len(right) == 2 and ctx.constant(node.inputs[1]) is not None and len(left) >= 2:
         _fully_connected(ctx, node)
@@ -102,7 +104,7 @@ def _right(ctx: Lowering, name: str) -> tuple[Tensor, bool]:
 def _fully_connected(ctx: Lowering, node: Node) -> None:
     name, rank = node.inputs[0], len(ctx.shape(node.inputs[0]))
     # The leading axes are a batch to FULLY_CONNECTED, in whatever order they lie.
-    layout = last(ctx.layout(name), ctx.shape(name), rank - 1)
+    layout = last(ctx.layout(name), rank - 1)
     data = ctx.tensor(name, layout)
     weights = unshuffled(ctx, name, ctx.tensor(node.inputs[1], (1, 0)))
     bias = ctx.tensor(node.input(2)) if node.input(2) else None

@@ -14,7 +14,7 @@ from edgesdk_converters.tflite.lower.registry import lowers
 
 @lowers("BatchNormalization", fuses=True)
 def batch_normalization(ctx: Lowering, node: Node) -> None:
-    """x * gain + offset, where it could not go into a convolution."""
+    """A gain and an offset, where it could not go into a convolution."""
     if node.attribute("training_mode", 0):
         ctx.refuse("it is in training mode", "Export the model in evaluation mode")
     parameters = [ctx.constant(name) for name in node.inputs[1:5]]
@@ -34,7 +34,7 @@ def batch_normalization(ctx: Lowering, node: Node) -> None:
 
 
 def standardized(ctx: Lowering, tensor: Tensor, axes: Sequence[int], epsilon: float) -> Tensor:
-    """(x - mean) / sqrt(variance + epsilon) over physical axes: seven operators."""
+    """The quotient (x - mean) / sqrt(variance + epsilon) over physical axes: seven operators."""
     small = [1 if place in axes else size for place, size in enumerate(tensor.shape)]
     over = ctx.ints(axes)
     mean = ctx.op("MEAN", [tensor, over], small, keepDims=True)

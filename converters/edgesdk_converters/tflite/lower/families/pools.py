@@ -112,7 +112,7 @@ def _counts(ctx: Lowering, node: Node, data: Tensor, window: Window) -> Array:
         stop = start + window.kernel[axis]
         low, high = (-before, size + ends[axis]) if include else (0, size)
         counts.append(np.minimum(stop, high) - np.maximum(start, low))
-    return np.maximum(np.multiply.outer(counts[0], counts[1]), 1).astype(np.float64)
+    return np.asarray(np.maximum(np.multiply.outer(counts[0], counts[1]), 1), np.float64)
 
 
 def not_negative(ctx: Lowering, name: str) -> bool:

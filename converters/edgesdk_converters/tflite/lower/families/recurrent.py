@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from edgesdk_converters.tflite.lower.ir import Array, Node, Tensor
@@ -35,7 +37,9 @@ class _Cell:
         self.activations = [_ACTIVATIONS[name] for name in chosen]
 
     def op(self, code: str, inputs: list[Tensor | None], width: int) -> Tensor:
-        options = {"fusedActivationFunction": "NONE"} if code in ("ADD", "SUB", "MUL", "FULLY_CONNECTED") else {}
+        options: dict[str, Any] = (
+            {"fusedActivationFunction": "NONE"} if code in ("ADD", "SUB", "MUL", "FULLY_CONNECTED") else {}
+        )
         return self.ctx.op(code, inputs, (self.batch, width), **options)
 
     def product(self, data: Tensor, weights: Array, bias: Array | None) -> Tensor:

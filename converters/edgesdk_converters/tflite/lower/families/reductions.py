@@ -27,7 +27,6 @@ def reduce(ctx: Lowering, node: Node) -> None:
     axes = reduced_axes(ctx, node)
     if axes is None:
         ctx.refuse("its axes are computed", "Make them constant")
-    out = ctx.shape(node.outputs[0])
     if not axes and node.op_type not in _BEFORE and node.op_type not in _AFTER:
         ctx.bind(node.outputs[0], value.tensor, value.layout)
         return
@@ -39,7 +38,6 @@ def reduce(ctx: Lowering, node: Node) -> None:
     if node.op_type in _BEFORE:
         tensor = ctx.op(_BEFORE[node.op_type], [tensor], tensor.shape, tensor.dtype)
     made = reduce_tensor(ctx, _CODES[node.op_type], tensor, value.layout, axes, node.outputs[0], layout, keep=keep)
-    del out
     if node.op_type in _AFTER:
         final = ctx.out(node.outputs[0], layout)
         ctx.emit(_AFTER[node.op_type], [made], [final])
@@ -107,12 +105,11 @@ def _over_last(ctx: Lowering, node: Node, code: str, **options: float) -> None:
     if ctx.graph.opset < 13:
         ctx.refuse(f"opset {ctx.graph.opset} flattens before it normalises", "Raise the opset to 13 or later")
     axis = int(node.attribute("axis", -1)) % rank
-    layout = last(ctx.layout(node.inputs[0]), ctx.shape(node.inputs[0]), axis)
+    layout = last(ctx.layout(node.inputs[0]), axis)
     tensor = ctx.tensor(node.inputs[0], layout)
     ctx.emit(code, [tensor], [ctx.out(node.outputs[0], layout)], **options)
 
 
-def last(layout: Layout, shape: tuple[int, ...], axis: int) -> Layout:
+def last(layout: Layout, axis: int) -> Layout:
     """The layout nearest to ``layout`` whose last axis in memory is ``axis``."""
-    del shape
     return (*(other for other in layout if other != axis), axis)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from edgesdk_converters.tflite.lower.ir import Array, Node
@@ -98,7 +100,7 @@ def _tflite_nearest(size: int, made: int, corners: bool, half: bool) -> Array:  
     scale = np.float32((size - 1) / (made - 1)) if corners and made > 1 else np.float32(size) / np.float32(made)
     where = (np.arange(made, dtype=np.float32) + np.float32(0.5 if half else 0.0)) * scale
     picked = np.floor(where + np.float32(0.5)) if corners else np.floor(where)
-    return np.clip(picked, 0, size - 1).astype(np.int64)
+    return np.asarray(np.clip(picked, 0, size - 1), np.int64)
 
 
 def _linear(ctx: Lowering, node: Node, transform: str, scales: list[float]) -> None:
@@ -120,7 +122,7 @@ def _linear(ctx: Lowering, node: Node, transform: str, scales: list[float]) -> N
     made = ctx.out(node.outputs[0], channels_last(rank))
     if rank == 3:
         data = ctx.reshaped(data, (data.shape[0], 1, *data.shape[1:]))
-    options = {"alignCorners": corners, "halfPixelCenters": half}
+    options: dict[str, Any] = {"alignCorners": corners, "halfPixelCenters": half}
     size = [1, target[2]] if rank == 3 else target[2:]
     if rank == 4:
         ctx.emit("RESIZE_BILINEAR", [data, ctx.ints(size)], [made], **options)
@@ -133,4 +135,4 @@ def _tflite_linear(size: int, made: int, corners: bool, half: bool) -> Array:  #
     """Where the kernel samples (``ComputeInterpolationValues``)."""
     scale = (size - 1) / (made - 1) if corners and made > 1 else size / made
     at = np.arange(made, dtype=np.float64)
-    return np.clip((at + 0.5) * scale - 0.5 if half else at * scale, 0, size - 1)
+    return np.asarray(np.clip((at + 0.5) * scale - 0.5 if half else at * scale, 0, size - 1))

@@ -98,9 +98,7 @@ def gather(ctx: Lowering, node: Node) -> None:
         chosen = ctx.tensor(node.inputs[1])
     rank = chosen.data.ndim if chosen.data is not None else len(ctx.shape(node.inputs[1]))
     if rank != 1:  # the indices' axes lie together and in ONNX order, so the data must as well
-        value_layout, tensor = plain(len(shape)), ctx.tensor(node.inputs[0])
-        place, layout = axis, plain(len(shape) - 1 + rank)
-        del value_layout
+        tensor, place, layout = ctx.tensor(node.inputs[0]), axis, plain(len(shape) - 1 + rank)
     else:
         tensor, layout = value.tensor, value.layout
     made = ctx.out(node.outputs[0], layout)

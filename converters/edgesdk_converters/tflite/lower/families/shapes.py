@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgesdk_converters.tflite.lower import layout as layouts
-from edgesdk_converters.tflite.lower.ir import Node
+from edgesdk_converters.tflite.lower.ir import Layout, Node
 from edgesdk_converters.tflite.lower.lowering import Lowering
 from edgesdk_converters.tflite.lower.registry import Int8, lowers
 
@@ -53,7 +53,7 @@ def reshape_to(ctx: Lowering, source: str, target: str) -> None:
     ctx.emit("RESHAPE", [tensor, ctx.ints(shape)], [ctx.out(target, made)], newShape=list(shape))
 
 
-def _flatten_as_it_lies(ctx: Lowering, source: str, target: str, needed: layouts.Layout) -> bool:
+def _flatten_as_it_lies(ctx: Lowering, source: str, target: str, needed: Layout) -> bool:
     """(N, C, H, W) -> (N, C*H*W) in NHWC order where all who take it can permute their weights instead."""
     before, after, value = ctx.shape(source), ctx.shape(target), ctx.value(source)
     if layouts.same_order(before, value.layout, needed) or len(after) != 2 or value.tensor.data is not None:
