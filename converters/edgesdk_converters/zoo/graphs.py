@@ -37,7 +37,7 @@ class _Graph:
         self.constants: dict[str, Array] = {}
 
     def constant(self, name: str, value: Any, dtype: Any = np.float32) -> str:
-        self.constants.setdefault(name, np.ascontiguousarray(value, dtype))
+        self.constants.setdefault(name, np.array(value, dtype, order="C"))  # ascontiguousarray makes scalars 1-D
         return name
 
     def add(self, op_type: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
