@@ -7,6 +7,7 @@ import onnx
 from edgesdk.errors import NodeProblem
 from edgesdk_converters.tflite.lower import cleanup, fusion, importer, quantized, quantized_weights, writer
 from edgesdk_converters.tflite.lower.lowering import Lowering
+from edgesdk_converters.tflite.lower.pixels import dequantize_directly
 from edgesdk_converters.tflite.lower.problems import raise_all
 
 
@@ -23,8 +24,8 @@ def lower(model: onnx.ModelProto, *, name: str = "model", half: bool = False) ->
     """
     lowering, problems = _lowered(model, name)
     raise_all(name, problems)
-    operators = quantized.settle_weights(lowering.operators)
-    operators = cleanup.tidy(operators, lowering.inputs, lowering.outputs)
+    operators = dequantize_directly(quantized.settle_weights(lowering.operators))
+    operators = cleanup.tidy(operators, lowering.outputs)
     if half:
         operators = cleanup.halve(operators)
     return writer.write(operators, lowering.inputs, lowering.outputs, description=name)

@@ -15,6 +15,7 @@ from edgesdk_converters.quantize.coverage import Row, coverage
 from edgesdk_converters.tflite.lower.fusion import drop_dead
 from edgesdk_converters.tflite.lower.ir import Array, Graph, Info, Node, Operator, Quantization, Tensor
 from edgesdk_converters.tflite.lower.lowering import Lowering
+from edgesdk_converters.tflite.lower.pixels import chains, take_int8
 from edgesdk_converters.tflite.lower.registry import Int8, rule_of
 
 DOMAIN = "edgesdk.quantized"
@@ -112,42 +113,60 @@ def _mixed(operator: Operator) -> bool:
     return bool(integer) and ("float32" in kinds or any(tensor.quantization is None for tensor in integer))
 
 
+def _mark_pixels(graph: Graph) -> None:
+    """Let the parameters of a DequantizeLinear travel back to the uint8 input that it takes."""
+    for node, way, name in chains(graph):
+        quantization = _parameters(graph, node)
+        if quantization is None or quantization.axis is not None or graph.infos[name].quantization is not None:
+            continue
+        graph.nodes.insert(0, take_int8(graph, way, name, quantization, _shifted(quantization)))
+
+
 def _mark(graph: Graph) -> None:
-    """Give every quantized tensor its parameters, and TFLite's type: uint8 becomes int8."""
-    boundary = {*graph.inputs, *graph.outputs}
+    """Give every quantized tensor its parameters, and TFLite's type: uint8 becomes int8.
+
+    What comes in or goes out as uint8 stays so at the boundary, with a QUANTIZE behind or before it.
+    """
+    producers = graph.producers()
     kept: list[Node] = []
-    renamed: dict[str, str] = {}
+    inner: dict[str, str] = {}
     done: set[str] = set()
     for node in graph.nodes:
-        if node.op_type not in (_Q, _DQ):
-            kept.append(node)
-            continue
-        name = node.outputs[0] if node.op_type == _Q else node.inputs[0]
-        quantization = _parameters(graph, node)
+        name = {_Q: node.outputs[0], _DQ: node.inputs[0]}.get(node.op_type, "") if node.inputs else ""
+        quantization = _parameters(graph, node) if name else None
         info = graph.infos.get(name)
         if quantization is None or info is None:
             kept.append(node)
             continue
-        if name not in done:
-            done.add(name)
-            if name in boundary and info.dtype == "uint8":
-                inner = f"{name}_int8"
-                graph.infos[inner] = Info(inner, info.shape, "int8", None, _shifted(quantization))
-                info.quantization = quantization
-                renamed[name] = inner
-            else:
-                _retype(info, quantization)
-        if name in renamed:
-            inner = renamed[name]
+        maker = producers.get(name)
+        outside = info.data is None and (name in graph.outputs or maker is None or maker.op_type != _Q)
+        if outside and info.dtype == "uint8":
+            if name not in inner:
+                inner[name] = f"{name}_int8"
+                graph.infos[inner[name]] = Info(inner[name], info.shape, "int8", None, _shifted(quantization))
+                _trace(graph, producers, name, quantization)
+                if node.op_type == _DQ:
+                    kept.append(Node("Requantize", f"{name}_Requantize", [name], [inner[name]], domain=DOMAIN))
             if node.op_type == _Q:
-                node.outputs[0] = inner
-                kept += [node, Node("Requantize", f"{inner}_Requantize", [inner], [name], domain=DOMAIN)]
+                node.outputs[0] = inner[name]
+                kept += [node, Node("Requantize", f"{name}_Requantize", [inner[name]], [name], domain=DOMAIN)]
                 continue
-            if name in graph.inputs and not any(n.outputs == [inner] for n in kept):
-                kept.append(Node("Requantize", f"{inner}_Requantize", [name], [inner], domain=DOMAIN))
-            node.inputs[0] = inner
+            node.inputs[0] = inner[name]
+        elif name not in done:
+            done.add(name)
+            _retype(info, quantization)
         kept.append(node)
     graph.nodes = kept
+
+
+def _trace(graph: Graph, producers: dict[str, Node], name: str, quantization: Quantization) -> None:
+    """A tensor and those that it is moved from stand for the same real numbers."""
+    while True:
+        graph.infos[name].quantization = quantization
+        maker = producers.get(name)
+        if maker is None or maker.op_type not in ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"):
+            return
+        name = maker.inputs[0]
 
 
 def _retype(info: Info, quantization: Quantization) -> None:
