@@ -11,6 +11,7 @@ from edgesdk.bundle.manifest import ConstantInput, Contract, ImageInput, InputSp
 from edgesdk.errors import CalibrationError
 from edgesdk_converters.calibration import CalibrationSet, media_of
 from edgesdk_converters.calibration.feeds import Store
+from edgesdk_converters.zoo.samples import calibration_folder
 
 OUT = (OutputSpec(name="y", shape=(1, 4), dtype="float32"),)
 
@@ -390,3 +391,34 @@ def test_set__made_in_memory() -> None:
     data = CalibrationSet(units=tuple((feed,) for _ in range(10)), sha256="")
     used, held = data.split()
     assert (len(used.feeds), len(held.feeds), held.labels) == (8, 2, (None, None))
+
+
+def test_split__a_kind_of_sample_goes_to_both_sides(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(50, 1, 3, 4)).astype(np.float32)
+    values[:20] = values[0] + 0.01 * values[:20]  # a fixed camera: all nearly the same
+    data = rows(tmp_path / "a", values, [f"{number:02}" for number in range(50)])
+    used, held = data.split()
+    assert len(held.units) == 10
+    assert 1 <= sum(name < "20" for name in held.names) <= 8
+    assert sum(name < "20" for name in used.names) >= 12
+
+
+def test_split__a_film_is_cut_at_its_end(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(40, 1, 3, 4)).astype(np.float32)
+    values[:39] = values[0] + 0.01 * values[:39]
+    data = rows(tmp_path / "a", values, [f"{number:02}" for number in range(40)])
+    _, held = data.split()
+    assert held.names == tuple(f"{number:02}.npy" for number in range(32, 40))
+
+
+@pytest.mark.zoo
+def test_split__photographs_of_the_zoo(tmp_path: Path) -> None:
+    folder = calibration_folder("ppocr-det", tmp_path / "set", count=40)
+    image = InputSpec(name="x", shape=(1, 3, 64, 64), dtype="float32", source=ImageInput(layout="NCHW"))
+    data = CalibrationSet.from_folder(folder, contract(image))
+    used, held = data.split()
+    assert (len(used.units), len(held.units)) == (32, 8)
+    assert 1 <= sum(int(Path(name).stem) % 4 == 0 for name in held.names) <= 5  # every fourth is the same page
+    np.testing.assert_array_equal(
+        np.stack([feed[0] for feed in used.feeds]), np.stack([feed[0] for feed in used.feeds[:]])
+    )

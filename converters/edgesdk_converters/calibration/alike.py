@@ -15,6 +15,8 @@ a tenth of their side, one in twenty."""
 OTHERS_ALIKE = 0.98
 """Correlation of the deviations from the set's mean. Of the 500 keyword recordings of MLPerf Tiny, 38 are alike:
 those of silence, and a few that are nearly silent."""
+_SAME = 0.9998
+"""The same without subtracting any mean: vectors that differ by 2 %."""
 _FAINT = 2.0
 """Standard deviation in grey levels below which a picture has no pattern that could be compared."""
 _BLOCK = 1024
@@ -36,11 +38,14 @@ def near_pairs(prints: Sequence[Print]) -> Iterator[tuple[int, int]]:
         return
     vectors = np.stack([np.asarray(prints[index].vector, np.float64) for index in at])
     pictures = all(isinstance(prints[index].facts, PictureFacts) for index in at)
-    vectors -= vectors.mean(axis=1, keepdims=True) if pictures or len(at) < _KNOWN else vectors.mean(axis=0)
+    centred = vectors - (vectors.mean(axis=1, keepdims=True) if pictures or len(at) < _KNOWN else vectors.mean(axis=0))
     if pictures:
-        lengths = np.sqrt((vectors**2).sum(axis=1, keepdims=True))
-        vectors /= np.maximum(lengths, _FAINT * vectors.shape[1] ** 0.5)
-    for first, second in _close(vectors, PICTURES_ALIKE if pictures else OTHERS_ALIKE):
+        lengths = np.sqrt((centred**2).sum(axis=1, keepdims=True))
+        found = _close(centred / np.maximum(lengths, _FAINT * centred.shape[1] ** 0.5), PICTURES_ALIKE)
+    else:
+        # Where nearly all are alike, they are their own mean: what differs by hardly anything is alike in any case.
+        found = iter(sorted({*_close(centred, OTHERS_ALIKE), *_close(vectors, _SAME)}))
+    for first, second in found:
         one, other = int(at[first]), int(at[second])
         if prints[one].content != prints[other].content:
             yield one, other
@@ -116,9 +121,16 @@ def part(prints: Sequence[Print], share: float, labels: Sequence[str | None] = (
         return _last(groups, wanted)
     # So many that are alike are a kind of sample (the view of a fixed camera), of which both sides need some.
     largest = max(_COPIES, wanted // 4)
-    groups = [part for group in groups for part in ([group] if len(group) <= largest else _exact_within(group, prints))]
+    kinds: list[tuple[str, list[int]]] = []
+    for group in groups:
+        label = (labels[group[0]] if labels else None) or ""
+        if len(group) <= largest:
+            kinds.append((label, group))
+        else:
+            kind = f"{label} {min(prints[index].content for index in group)}"
+            kinds += [(kind, part) for part in _exact_within(group, prints)]
     chosen: list[int] = []
-    for group in _ranked(groups, prints, labels):
+    for group in _ranked(kinds, prints):
         if len(chosen) + len(group) <= wanted + wanted // 4:
             chosen += group
         if len(chosen) >= wanted:
@@ -127,16 +139,15 @@ def part(prints: Sequence[Print], share: float, labels: Sequence[str | None] = (
     return sorted(chosen) if chosen else min(groups, key=lambda group: (len(group), prints[group[0]].content))
 
 
-def _ranked(groups: Sequence[list[int]], prints: Sequence[Print], labels: Sequence[str | None]) -> list[list[int]]:
-    """Families by hash, those of each label spread evenly over the order."""
-    by_label: dict[str, list[tuple[str, list[int]]]] = {}
-    for group in groups:
-        label = (labels[group[0]] if labels else None) or ""
-        by_label.setdefault(label, []).append((min(prints[index].content for index in group), group))
+def _ranked(kinds: Sequence[tuple[str, list[int]]], prints: Sequence[Print]) -> list[list[int]]:
+    """Families by hash, those of each label and kind spread evenly over the order."""
+    by_kind: dict[str, list[tuple[str, list[int]]]] = {}
+    for kind, group in kinds:
+        by_kind.setdefault(kind, []).append((min(prints[index].content for index in group), group))
     ranked = []
-    for label, members in by_label.items():
+    for kind, members in by_kind.items():
         members.sort()
-        ranked += [((rank + 0.5) / len(members), key, label, group) for rank, (key, group) in enumerate(members)]
+        ranked += [((rank + 0.5) / len(members), key, kind, group) for rank, (key, group) in enumerate(members)]
     return [group for *_, group in sorted(ranked)]
 
 

@@ -20,6 +20,7 @@ from edgesdk_converters.calibration_report.coverage import kmeans
 from edgesdk_converters.quantize.ranges import Observer
 from edgesdk_converters.report.record import CalibrationFindings, Finding
 from edgesdk_converters.runner import OnnxRunner
+from edgesdk_converters.zoo.samples import calibration_folder
 
 cv2: Any = pytest.importorskip("cv2", reason="needs pip install 'edgesdk[vision]'")
 Array = NDArray[Any]
@@ -324,3 +325,16 @@ def test_kmeans__equal_points_make_one_group() -> None:
     labels, centres = kmeans(np.ones((9, 2), np.float32), 3)
     assert len(centres) == 1
     assert set(labels.tolist()) == {0}
+
+
+@pytest.mark.zoo
+@pytest.mark.parametrize(("name", "side"), [("efficientnet-lite0", 224), ("ppocr-det", 320), ("ppocr-rec", 48)])
+def test_examine__sets_of_the_zoo_give_no_warning(tmp_path: Path, name: str, side: int) -> None:
+    folder = calibration_folder(name, tmp_path / name, count=60)
+    image = InputSpec(name="x", shape=(1, 3, side, side), dtype="float32", source=ImageInput(layout="NCHW"))
+    found = look(folder, Contract(task="raw", inputs=(image,), outputs=CONTRACT.outputs))
+    assert not [one for one in found.findings if one.severity == "warning" and one.subject != "near duplicates"]
+    # Every fourth scene is the same page in another light.
+    assert ("near duplicates" in {one.subject for one in found.findings if one.severity == "warning"}) == (
+        name == "ppocr-det"
+    )
