@@ -60,8 +60,8 @@ class FlatbufferFamily:
         if not self.quantized:
             progress.say("flatbuffer normalised")
             self._model = normalize(source.content, name=source.file)
-            got = open_tflite(self._model, source.file, (), ()).run(feed)
-            distance = min(snr_db(a, b) for a, b in zip(expected, got, strict=True))
+            normalised = open_tflite(self._model, source.file, (), ())  # results live as long as it does
+            distance = min(snr_db(a, b) for a, b in zip(expected, normalised.run(feed), strict=True))
             if distance < EQUAL_DB:
                 raise ConversionError(
                     f"{source.file}: its normalised form computes something else ({distance:.1f} dB, expected {EQUAL_DB:.0f} or "

@@ -104,8 +104,8 @@ class GraphFamily:
                 raise
             return tuple(one for one in asked if one != "tflite"), [f"not written as TFLite: {error}"]
         expected = OnnxRunner(self._model, order=(self._inputs, self._outputs)).run(feed)
-        got = open_tflite(content, self._file, self._inputs, self._outputs).run(feed)
-        distance = min(snr_db(a, b) for a, b in zip(expected, got, strict=True))
+        session = open_tflite(content, self._file, self._inputs, self._outputs)  # results live as long as it does
+        distance = min(snr_db(a, b) for a, b in zip(expected, session.run(feed), strict=True))
         if distance < EQUAL_DB:
             raise ConversionError(
                 f"{self._file}: its TFLite form computes something else ({distance:.1f} dB, expected {EQUAL_DB:.0f} or more). "
