@@ -162,6 +162,8 @@ class _Graph:
         """Tensor -> the nodes to write behind the one that makes it."""
         self._read: dict[tuple[str, Params], str] = {}
         self._replaced: dict[str, list[Any]] = {}
+        for name, params in scales.given.items():
+            self._read[name, params] = name
         for name in scales.made:
             self._read[name, scales.of_result(name)] = self._pair(name, name, name, scales.of_result(name))
 

@@ -68,6 +68,8 @@ class Scales:
         self._clamp: dict[Key, tuple[float, float]] = {}
         self.made: dict[str, int] = {}
         """Tensor that an integer unit makes -> its bits."""
+        self.given = given_params(self._view)
+        """Tensors that come in as integers: the graph dequantizes its uint8 input itself."""
         chosen = [(unit, bits_of(schemes[unit.info.name])) for unit in units]
         for unit, bits in chosen:
             self.made |= dict.fromkeys(unit.outputs, bits)
@@ -81,7 +83,7 @@ class Scales:
             spans[root] = _union(spans.get(root), self._span(key[0]))
         for root, span in spans.items():
             self._groups[root] = self._fixed.get(root) or Params.over(span, root[1])
-        self._home = {name: self._at_home(name, bits) for name, bits in self.made.items()}
+        self._home = {name: self._at_home(name, bits) for name, bits in self.made.items()} | self.given
 
     def of_result(self, name: str) -> Params:
         """Of a tensor that an integer unit makes."""
@@ -95,9 +97,11 @@ class Scales:
             return self._group((unit.outputs[0], bits))
         if name in self._view.constants:
             return Params.over(self._span(name), bits)
-        return self._home[name] if self.made.get(name) == bits else self._group((name, bits))
+        own = self._home.get(name)
+        return own if own is not None and own.bits == bits else self._group((name, bits))
 
     def _share(self, chosen: list[tuple[Unit, int]]) -> None:
+        """Put tensors that must have the same parameters into one group; those of fixed parameters keep to themselves."""
         for unit, bits in chosen:
             for name in (*(unit.node.input[i] for i in unit.data), *unit.outputs):
                 if name not in self._view.constants:
@@ -106,23 +110,34 @@ class Scales:
         for unit, bits in same:
             if len(unit.data) == 1:
                 self._join(unit, bits, [unit.node.input[unit.data[0]]])
+        self._fix(chosen)
+        for unit, bits in same:
+            if len(unit.data) > 1:
+                self._share_all(unit, bits)
+
+    def _fix(self, chosen: list[tuple[Unit, int]]) -> None:
+        for name, params in self.given.items():
+            if (name, params.bits) in self._parent:
+                self._fixed[self._root((name, params.bits))] = params
         for unit, bits in chosen:
             if unit.row.fixed is not None:
                 middle = unit.row.fixed.zero == "middle" and bits == 8
                 params = Params(_float32(unit.row.fixed.scale(bits)), 128 if middle else 0, bits)
                 for name in unit.outputs:
                     self._fixed[self._root((name, bits))] = params
-        for unit, bits in same:
-            if len(unit.data) > 1:
-                names = [unit.node.input[i] for i in unit.data if unit.node.input[i] not in self._view.constants]
-                kinds = {self._fixed.get(self._root((name, bits))) for name in names}
-                if len(kinds) > 1:  # some have a scale of their own, which the others cannot take
-                    names = [name for name in names if self._root((name, bits)) not in self._fixed]
-                self._join(unit, bits, names)
-                for i in unit.data:
-                    if (name := unit.node.input[i]) in self._view.constants:
-                        self._parent.setdefault((name, bits), (name, bits))
-                        self._unite((name, bits), (unit.outputs[0], bits))
+
+    def _share_all(self, unit: Unit, bits: int) -> None:
+        """Operands and result of a Concat."""
+        operands = [unit.node.input[i] for i in unit.data]
+        names = [name for name in operands if name not in self._view.constants]
+        kinds = {self._fixed.get(self._root((name, bits))) for name in names}
+        if len(kinds) > 1:  # some have a scale of their own, which the others cannot take
+            names = [name for name in names if self._root((name, bits)) not in self._fixed]
+        self._join(unit, bits, names)
+        for name in operands:
+            if name in self._view.constants:
+                self._parent.setdefault((name, bits), (name, bits))
+                self._unite((name, bits), (unit.outputs[0], bits))
 
     def _join(self, unit: Unit, bits: int, operands: list[str]) -> None:
         for name in (*operands, *unit.outputs[1:]):
@@ -161,7 +176,22 @@ class Scales:
         value = self._view.constant(name)
         if value is not None:
             return Range(float(value.min(initial=0.0)), float(value.max(initial=0.0)))
+        known = self.given.get(name)
+        if known is not None and name not in self._ranges:
+            return Range(-known.zero_point * known.scale, (255 - known.zero_point) * known.scale)
         return self._ranges[name]
+
+
+def given_params(view: GraphView) -> dict[str, Params]:
+    """Results of DequantizeLinear from uint8 with one constant scale, as a folded input has it."""
+    found: dict[str, Params] = {}
+    for node in view.graph.node:
+        if node.op_type != "DequantizeLinear" or len(node.input) < 3 or node.input[0] in view.constants:
+            continue
+        scale, zero = view.constant(node.input[1]), view.constant(node.input[2])
+        if scale is not None and zero is not None and scale.size == 1 and zero.dtype == np.uint8:
+            found[node.output[0]] = Params(float(scale.reshape(-1)[0]), int(zero.reshape(-1)[0]), 8)
+    return found
 
 
 def _union(one: Range | None, other: Range) -> Range:

@@ -89,6 +89,8 @@ def effective(
     for name, nodes in view.consumers.items():
         readers[name] = [owner.get(node.output[0]) if node.output else None for node in nodes]
 
+    dequantized = {node.output[0] for node in view.graph.node if node.op_type == "DequantizeLinear"}
+
     def integer(unit: Unit | None) -> bool:
         return unit is not None and chosen[unit.info.name] in INTEGER
 
@@ -100,7 +102,9 @@ def effective(
                 continue
             sources = [n for i in unit.data if (n := unit.node.input[i]) and n not in view.constants]
             taken = [reader for name in unit.outputs for reader in readers.get(name, [])]
-            if not any(integer(maker.get(name)) for name in sources) or not any(map(integer, taken)):
+            if not any(integer(maker.get(name)) or name in dequantized for name in sources) or not any(
+                map(integer, taken)
+            ):
                 chosen[unit.info.name] = "float"
                 changed = True
     return chosen

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from edgesdk.errors import CalibrationError, ConversionError
 from edgesdk_converters.guard import snr_db
 from edgesdk_converters.quantize import Quantizer, halve, int8
 from edgesdk_converters.quantize.equalize import equalize
-from edgesdk_converters.quantize.qdq import candidates, insert
+from edgesdk_converters.quantize.qdq import activations, candidates, effective, insert, quantizable
 from edgesdk_converters.quantize.ranges import Range
 from edgesdk_converters.quantize.recipe import Plan, Scheme
 from edgesdk_converters.quantize.search import last_of_heads
@@ -206,3 +207,210 @@ def test_halve__huge_values_stay(small: onnx.ModelProto) -> None:
     big[0, 0, 0, 0] = 1e6
     small.graph.initializer[0].CopyFrom(numpy_helper.from_array(big, "w0"))
     assert weights(halve(small), "w0").dtype == np.float32
+
+
+def everything(model: onnx.ModelProto, feeds: Feeds, scheme: Scheme = "w8a8") -> onnx.ModelProto:
+    """All nodes as ``scheme``, where they can."""
+    names = sorted(activations(model))
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    there = {value.name for value in (*watched.graph.output, *watched.graph.input)}
+    watched.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, 1, None) for name in names if name not in there
+    )
+    runner = OnnxRunner(watched, wanted=names)
+    runs = [runner.run_wanted(feed) for feed in feeds]
+    ranges = {
+        name: Range(min(0.0, *(float(run[i].min()) for run in runs)), max(0.0, *(float(run[i].max()) for run in runs)))
+        for i, name in enumerate(names)
+    }
+    schemes: dict[str, Scheme] = {n.name: scheme if scheme in n.schemes else "float" for n in quantizable(model)}
+    return insert(model, plan(schemes), ranges)
+
+
+def optimized(model: onnx.ModelProto, folder: Path) -> Counter[str]:
+    """Operators that ONNX Runtime really runs."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(folder / "optimized.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return Counter(node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node)
+
+
+def parameters(model: onnx.ModelProto, tensor: str) -> tuple[float, int]:
+    return float(weights(model, f"{tensor}_scale")), int(weights(model, f"{tensor}_zero_point"))
+
+
+def test_insert__everything_runs_in_integers(classifier: onnx.ModelProto, feeds: Feeds, tmp_path: Path) -> None:
+    quantized = everything(classifier, feeds)
+    onnx.checker.check_model(quantized, full_check=True)
+    found = optimized(quantized, tmp_path)
+    assert (found["QLinearConv"], found["QLinearAdd"], found["QLinearGlobalAveragePool"], found["QGemm"]) == (
+        3,
+        1,
+        1,
+        1,
+    )
+    assert (found["QuantizeLinear"], found["DequantizeLinear"]) == (1, 1)
+    assert found["Softmax"] == 1  # at the output: 1/256 is too coarse for a small class, and it costs nothing
+    assert worst(classifier, quantized, feeds) > 20
+
+
+def test_quantizable__what_decodes_the_outputs_stays_float(yolo: onnx.ModelProto) -> None:
+    assert [node.name for node in quantizable(yolo)] == ["stem", "boxes_conv", "scores_conv"]
+    assert all(node.is_compute and node.weight_elements and node.schemes[-1] == "float" for node in quantizable(yolo))
+
+
+def test_insert__boxes_and_scores_keep_their_own_scales(yolo: onnx.ModelProto) -> None:
+    rng = np.random.default_rng(3)
+    feeds = [[rng.uniform(0, 1, (1, 3, 16, 16)).astype(np.float32)] for _ in range(6)]
+    quantized = everything(yolo, feeds)
+    a, b = OnnxRunner(yolo).run(feeds[0])[0], OnnxRunner(quantized).run(feeds[0])[0]
+    assert snr_db(a[:, :4], b[:, :4]) > 25
+    assert snr_db(a[:, 4:], b[:, 4:]) > 25
+
+
+def test_insert__glue_between_float_layers_stays_float(classifier: onnx.ModelProto, feeds: Feeds) -> None:
+    schemes: dict[str, Scheme] = {node.name: "w8a8" for node in quantizable(classifier)}
+    schemes |= {"first": "float", "last": "float"}
+    chosen = effective(classifier, schemes)
+    assert chosen["residual"] == "float"
+    assert chosen["depthwise"] == "w8a8"
+
+
+TAIL = """<ir_version: 8, opset_import: ["": 17]> g (float[1, 3, 8, 8] x) => (float[1, 4, 8, 8] y)"""
+
+
+def glued(parse: Callable[[str], onnx.ModelProto], body: str, channels: int) -> onnx.ModelProto:
+    """A convolution to four channels, ``body`` from a to z, a convolution from ``channels`` to four."""
+    model = parse(f"{TAIL} <float[1] w0 = {{0}}, float[1] w1 = {{0}}> {{ a = Conv (x, w0) {body} y = Conv (z, w1) }}")
+    rng = np.random.default_rng(0)
+    for tensor, shape in zip(model.graph.initializer, ((4, 3, 1, 1), (4, channels, 1, 1)), strict=True):
+        tensor.CopyFrom(numpy_helper.from_array(rng.normal(0, 1, shape).astype(np.float32), tensor.name))
+    for number, node in enumerate(model.graph.node):
+        node.name = f"n{number}_{node.op_type}"
+    return onnx.shape_inference.infer_shapes(model)
+
+
+def small_feeds() -> Feeds:
+    rng = np.random.default_rng(1)
+    return [[rng.normal(0, 1, (1, 3, 8, 8)).astype(np.float32)] for _ in range(4)]
+
+
+def test_insert__pool_and_concat_share_one_scale(parse: Callable[[str], onnx.ModelProto]) -> None:
+    body = "p = MaxPool <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (a) z = Concat <axis = 1> (a, p)"
+    quantized = everything(glued(parse, body, 8), small_feeds())
+    assert parameters(quantized, "a") == parameters(quantized, "p") == parameters(quantized, "z")
+
+
+def test_insert__a_sigmoid_keeps_its_scale_in_a_concat(parse: Callable[[str], onnx.ModelProto], tmp_path: Path) -> None:
+    model = glued(parse, "s = Sigmoid (a) z = Concat <axis = 1> (a, s)", 8)
+    quantized = everything(model, small_feeds())
+    assert parameters(quantized, "s") == (1 / 256, 0)
+    assert parameters(quantized, "a") == parameters(quantized, "z") == parameters(quantized, "s_requantized1")
+    assert optimized(quantized, tmp_path)["QLinearSigmoid"] == 1
+    assert worst(model, quantized, small_feeds()) > 30
+
+
+def test_insert__a_relu_beside_negative_numbers_keeps_its_scale(
+    parse: Callable[[str], onnx.ModelProto], tmp_path: Path
+) -> None:
+    # With the zero point of the shared scale the Relu would not be part of the QLinearConv any more.
+    model = glued(parse, "b = Conv (a, w1) r = Relu (b) z = Concat <axis = 1> (a, r)", 8)
+    model.graph.node[1].input[1] = "w2"
+    model.graph.initializer.append(numpy_helper.from_array(np.eye(4, dtype=np.float32).reshape(4, 4, 1, 1), "w2"))
+    quantized = everything(model, small_feeds())
+    assert parameters(quantized, "r")[1] == 0
+    assert parameters(quantized, "a") == parameters(quantized, "z") != parameters(quantized, "r")
+    found = optimized(quantized, tmp_path)
+    assert found["QLinearConv"] == 3
+    assert found["Conv"] + found["FusedConv"] + found["Relu"] == 0
+
+
+def test_insert__sixteen_bits_are_symmetric(classifier: onnx.ModelProto, feeds: Feeds) -> None:
+    quantized = everything(classifier, feeds, "w8a16")
+    onnx.checker.check_model(quantized, full_check=True)
+    assert next(entry.version for entry in quantized.opset_import if not entry.domain) == 21
+    assert weights(quantized, "r0_zero_point").dtype == np.int16
+    assert weights(quantized, "r0_zero_point") == 0
+    assert worst(classifier, quantized, feeds) > worst(classifier, everything(classifier, feeds), feeds)
+
+
+def test_insert__eight_and_sixteen_bits_side_by_side(classifier: onnx.ModelProto, feeds: Feeds) -> None:
+    names = [node.name for node in quantizable(classifier)]
+    ranges = {name: Range(-8.0, 8.0) for name in activations(classifier)}
+    schemes: dict[str, Scheme] = {name: "w8a16" if number % 2 else "w8a8" for number, name in enumerate(names)}
+    quantized = insert(classifier, plan(schemes), ranges)
+    onnx.checker.check_model(quantized, full_check=True)
+    assert worst(classifier, quantized, feeds) > 10
+
+
+def test_insert__four_bit_weights_run_in_integer_kernels(small: onnx.ModelProto, feeds: Feeds, tmp_path: Path) -> None:
+    quantized = everything(small, feeds, "w4a8")
+    packed = next(t for t in quantized.graph.initializer if t.name == "last_weight_packed")
+    assert packed.data_type == onnx.TensorProto.INT4
+    assert len(packed.raw_data) == weights(small, "w2").size // 2
+    assert optimized(quantized, tmp_path)["QLinearConv"] == 3
+
+
+@pytest.mark.parametrize("scheme", ["w8", "w4"])
+def test_insert__weight_only_runs_like_float(
+    scheme: Scheme, classifier: onnx.ModelProto, feeds: Feeds, tmp_path: Path
+) -> None:
+    quantized = everything(classifier, feeds, scheme)
+    assert len(quantized.SerializeToString()) < len(everything(classifier, feeds).SerializeToString())
+    found = optimized(quantized, tmp_path)
+    assert found["DequantizeLinear"] + found["Cast"] + found["Mul"] == 0
+    assert worst(classifier, quantized, feeds) > (30 if scheme == "w8" else 8)
+
+
+def test_insert__matrix_products_by_blocks_and_dynamic(parse: Callable[[str], onnx.ModelProto], tmp_path: Path) -> None:
+    model = parse(
+        """<ir_version: 8, opset_import: ["": 17]> g (float[1, 5, 70] x) => (float[1, 5, 40] y) <float[1] w = {0}> { y = MatMul (x, w) }"""
+    )
+    rng = np.random.default_rng(0)
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(rng.normal(0, 1, (70, 40)).astype(np.float32), "w"))
+    model.graph.node[0].name = "mm"
+    feeds = [[rng.normal(0, 1, (1, 5, 70)).astype(np.float32)] for _ in range(3)]
+    blocks, dynamic = everything(model, feeds, "w4"), everything(model, feeds, "dynamic")
+    assert [node.op_type for node in blocks.graph.node] == ["MatMulNBits"]
+    assert weights(blocks, "mm_weight_scale").shape == (40, 3)
+    assert worst(model, blocks, feeds) > 18
+    assert optimized(dynamic, tmp_path)["DynamicQuantizeMatMul"] == 1
+    assert worst(model, dynamic, feeds) > 30
+
+
+def test_insert__folded_pixels_are_the_first_integers(parse: Callable[[str], onnx.ModelProto], tmp_path: Path) -> None:
+    model = parse(
+        """<ir_version: 8, opset_import: ["": 17]>
+        g (uint8[1, 8, 8, 3] p) => (float[1, 4, 8, 8] y) <float s = {0.0078125}, uint8 z = {127}, float[1] w = {0}> {
+            t = Transpose <perm = [0, 3, 1, 2]> (p)
+            x = DequantizeLinear (t, s, z)
+            y = Conv (x, w)
+        }"""
+    )
+    rng = np.random.default_rng(0)
+    model.graph.initializer[2].CopyFrom(numpy_helper.from_array(rng.normal(0, 1, (4, 3, 1, 1)).astype(np.float32), "w"))
+    for number, node in enumerate(model.graph.node):
+        node.name = f"n{number}"
+    feeds: Any = [[rng.integers(0, 256, (1, 8, 8, 3)).astype(np.uint8)] for _ in range(3)]
+    quantized = everything(model, feeds)
+    found = optimized(quantized, tmp_path)
+    assert found["QuantizeLinear"] == 0
+    assert found["QLinearConv"] == 1
+    assert worst(model, quantized, feeds) > 35
+
+
+def test_coverage__names_what_exists() -> None:
+    from edgesdk_converters.quantize.coverage import coverage
+    from edgesdk_converters.tflite.lower import rule_of
+
+    for name, row in coverage().operators.items():
+        onnx.defs.get_schema(name)
+        rule = rule_of(name)
+        assert rule is not None, name
+        if row.tflite and name not in ("Gemm", "MatMul"):  # those become convolutions of one pixel
+            assert rule.int8 is not None, name
+        assert (row.fixed is not None) == (row.scale == "fixed")
