@@ -11,11 +11,9 @@ from edgesdk_converters.quantize.histogram import Range, Statistics
 
 Array = NDArray[Any]
 
-_LEAST = 0.5
-"""Never less than half of the extremes. Down to a tenth, the squared error falls further but the models get worse: rare large values
-matter more than their number (DS-CNN, four calibration sets: 28.9 dB instead of 29.6 dB)."""
-_FACTORS = np.geomspace(_LEAST, 1.0, 64)
-"""Ends of the range over the extremes: 1 % apart."""
+_FACTORS = np.linspace(0.5, 1.0, 11)
+"""Ends of the range over the extremes. Finer steps, or down to a tenth, lower the squared error of the tensors but not that of the models: over
+four calibration sets each, DS-CNN, EfficientNet-Lite0 and PP-OCR's recognizer came out 0 - 1.6 dB worse."""
 
 
 class LeastError:
@@ -28,7 +26,7 @@ class LeastError:
         """Nothing more is needed."""
 
     def range(self, tensor: str, seen: Statistics, *, levels: int = 256) -> Range:
-        """The best of 64 x 64 ranges."""
+        """The best of 11 x 11 ranges."""
         del tensor
         counts = seen.histogram.counts
         if seen.high <= seen.low or not counts.any():
