@@ -22,6 +22,16 @@ def fuse(graph: Graph) -> None:
     drop_dead(graph)
 
 
+def simplify(graph: Graph) -> None:
+    """Those of the rewrites whose result is plain ONNX, in place."""
+    drop_identities(graph)
+    fold_batch_norm(graph)
+    rewrite(graph, to_onnx=True)
+    fold_affine(graph)
+    fuse_bias(graph, op_types=("Conv", "ConvTranspose"))
+    drop_dead(graph)
+
+
 def drop_identities(graph: Graph) -> None:
     """Identity and Dropout (inference) vanish; a graph output keeps its node where it cannot be renamed."""
     replace: dict[str, str] = {}
@@ -75,7 +85,7 @@ def fold_batch_norm(graph: Graph) -> None:
     graph.remove(gone)
 
 
-def fuse_bias(graph: Graph) -> None:
+def fuse_bias(graph: Graph, op_types: tuple[str, ...] = ("MatMul", "Conv", "ConvTranspose")) -> None:
     """A constant vector added to a MatMul with constant weights is its bias; to a convolution without one likewise."""
     producers, consumers = graph.producers(), graph.consumers()
     gone: list[Node] = []
@@ -86,10 +96,7 @@ def fuse_bias(graph: Graph) -> None:
             maker, bias = producers.get(data), graph.constant(other)
             if maker is None or bias is None or maker.domain or maker.input(2) or len(consumers[data]) != 1:
                 continue
-            if (
-                maker.op_type not in ("MatMul", "Conv", "ConvTranspose")
-                or graph.infos[node.outputs[0]].shape != graph.infos[data].shape
-            ):
+            if maker.op_type not in op_types or graph.infos[node.outputs[0]].shape != graph.infos[data].shape:
                 continue
             weight = graph.constant(maker.inputs[1])
             rank = graph.infos[data].rank

@@ -73,20 +73,24 @@ class Rewriter:
         self.makers, self.takers = self.graph.producers(), self.graph.consumers()
 
 
-def rewrite(graph: Graph) -> None:
-    """All patterns, in place. Quantized graphs stay as they are: their nodes are already what runs."""
+def rewrite(graph: Graph, *, to_onnx: bool = False) -> None:
+    """All patterns, in place. Quantized graphs stay as they are: their nodes are already what runs.
+
+    Args:
+        graph: Changed.
+        to_onnx: Only patterns whose result opset 14 has.
+    """
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.nodes):
         return
     at = Rewriter(graph)
-    patterns: tuple[tuple[str, Callable[[Rewriter, Node], bool]], ...] = (
+    patterns: list[tuple[str, Callable[[Rewriter, Node], bool]]] = [
         ("Clip", _hard_swish),
         ("HardSigmoid", _hard_swish_of_sigmoid),
         ("HardSigmoid", _hard_sigmoid),
-        ("Erf", _gelu_erf),
-        ("Tanh", _gelu_tanh),
-        ("Div", _rsqrt),
-    )
-    _split(at)
+    ]
+    if not to_onnx:
+        patterns += [("Erf", _gelu_erf), ("Tanh", _gelu_tanh), ("Div", _rsqrt)]
+        _split(at)
     for op_type, pattern in patterns:
         for node in [node for node in graph.nodes if node.op_type == op_type and not node.domain]:
             pattern(at, node)
