@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from edgesdk.bundle.manifest import BranchFidelity, Contract, OutputSpec
 from edgesdk.errors import CalibrationError, ModelFormatError
+from edgesdk_converters.auto.expected import ExpectedAgreement
 from edgesdk_converters.guard.budget import AGREEMENT_PER_DB, Budget
-from edgesdk_converters.guard.fidelity import FidelityMeter, worst_margin
+from edgesdk_converters.guard.fidelity import FidelityMeter, cut
 from edgesdk_converters.guard.metrics import metric_for
 from edgesdk_converters.quantize.nan import explain, nan_weight
 from edgesdk_converters.runner import WORKERS, OnnxRunner
@@ -106,17 +107,30 @@ class Tuner:
         """Compare whatever answers like the model; on ``most`` samples, spread evenly, where that is enough."""
         meter = FidelityMeter(self.outputs, self.budget)
         metric = metric_for(self._contract) if self._contract is not None and most is None else None
+        votes = {
+            (index, branch.name): (branch, ExpectedAgreement())
+            for index, spec in enumerate(self.outputs)
+            for branch in spec.branches
+            if branch.class_axis is not None
+        }
         step = 1 if most is None else max(1, -(-len(self._feeds) // most))
         for feed, expected in list(zip(self._feeds, self.expected, strict=True))[::step]:
             got = run(feed)
             meter.add(expected, got)
             if metric is not None:
                 metric.add(expected, got)
+            for (index, _), (branch, agreement) in votes.items():
+                assert branch.class_axis is not None
+                agreement.add(cut(expected[index], branch), cut(got[index], branch), branch.class_axis)
         figures = meter.result()
-        margin = worst_margin(figures, self.budget)
+        margins = [figure.snr_db - self.budget.min_snr_db for figure in figures if figure.top1_agreement is None]
+        for _, agreement in votes.values():
+            reached = agreement.result()
+            if reached is not None:
+                margins.append((round(reached, 5) - self.budget.min_agreement) / AGREEMENT_PER_DB)
         if metric is not None:
-            margin = min([margin, *(short.margin / AGREEMENT_PER_DB for short in metric.missed(self.budget))])
-        return Closeness(margin=margin, errors=errors_of(figures))
+            margins += [short.margin / AGREEMENT_PER_DB for short in metric.missed(self.budget)]
+        return Closeness(margin=min(margins, default=math.inf), errors=errors_of(figures))
 
 
 def errors_of(figures: Sequence[BranchFidelity]) -> dict[str, float]:

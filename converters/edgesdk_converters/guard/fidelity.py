@@ -145,8 +145,8 @@ class FidelityMeter:
                 sums = self._sums.get((spec.name, branch.name), _Sums(broken=True))
                 agreement = sums.agree / sums.votes if sums.votes else None
                 by_class = branch.class_axis is not None
-                limit = self.budget.min_agreement if by_class else self.budget.min_snr_db
-                passed = (agreement or 0.0) >= limit if by_class else sums.snr_db >= limit
+                close = sums.snr_db >= self.budget.min_snr_db
+                passed = self._agrees(sums, close=close) if by_class else close
                 figures.append(
                     BranchFidelity(
                         output=spec.name,
@@ -160,16 +160,33 @@ class FidelityMeter:
                 )
         return tuple(figures)
 
+    def _agrees(self, sums: _Sums, *, close: bool) -> bool:
+        """One of a dozen that differs says nothing: with so few votes it is let pass where the values themselves are close."""
+        limit = self.budget.min_agreement
+        if not sums.votes:
+            return False
+        few = sums.votes * (1 - limit) < 1
+        return round(sums.agree / sums.votes, 4) >= limit or (
+            few and close and sums.votes - sums.agree <= 1 < sums.votes
+        )
+
 
 def worst_margin(fidelity: Sequence[BranchFidelity], budget: Budget | None = None) -> float:
-    """Distance to the limit of the worst branch, in dB (0.002 of agreement count as one)."""
+    """Distance to the limit of the worst branch, in dB (0.002 of agreement count as one); of what passed, not below 0."""
     budget = budget or Budget()
     return min(
+        max(margin, 0.0) if figure.passed else margin
+        for figure, margin in zip(fidelity, _margins(fidelity, budget), strict=True)
+    )
+
+
+def _margins(fidelity: Sequence[BranchFidelity], budget: Budget) -> list[float]:
+    return [
         (f.top1_agreement - budget.min_agreement) / AGREEMENT_PER_DB
         if f.top1_agreement is not None
         else f.snr_db - budget.min_snr_db
         for f in fidelity
-    )
+    ]
 
 
 def in_words(figure: BranchFidelity, budget: Budget | None = None) -> str:

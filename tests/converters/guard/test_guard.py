@@ -84,3 +84,16 @@ def test_meter__limits_of_the_budget() -> None:
         assert meter.result()[0].passed is passes
     assert worst_margin(meter.result(), Budget(min_snr_db=30)) == pytest.approx(-4, abs=0.1)
     assert "expected at least 30 dB" in in_words(meter.result()[0], Budget(min_snr_db=30))
+
+
+def test_meter__one_of_a_dozen_passes_where_the_values_are_close() -> None:
+    spec = OutputSpec(name="y", shape=(1, 2), dtype="float32", branches=(Branch(name="y", class_axis=1),))
+    for noise, passes in ((0.02, True), (0.9, False)):
+        meter = FidelityMeter([spec])
+        for index in range(12):
+            good = np.asarray([[1.0, 0.99 if index == 0 else 0.0]])
+            meter.add([good], [good + (np.asarray([[-noise, noise]]))])
+        figure = meter.result()[0]
+        assert (figure.top1_agreement or 0) < 0.98
+        assert figure.passed is passes
+        assert (worst_margin([figure]) >= 0) is passes
