@@ -82,14 +82,16 @@ class _Chooser:
         self._failures: list[str] = []
 
     def floats(self) -> None:
-        """Judge the float forms; the first of each format is what the others are timed against."""
+        """Judge the float forms; the first of each format is what the others are timed against.
+
+        It is timed against the first of all, not against the source, whose pre-processing outside the graph would count, too.
+        """
         for form in self._family.floats():
             runner = self._family.open(form)
-            reference = self._references.get(form.format)
-            if reference is None:
-                self._references[form.format] = runner
-                reference = self._family.source() if not self._floats else next(iter(self._references.values()))
-            self._floats.append((form, self._judge.judge(form.id, form, runner, reference)))
+            first = next(iter(self._references.values()), runner)
+            reference = self._references.setdefault(form.format, runner)
+            against = first if reference is runner else reference
+            self._floats.append((form, self._judge.judge(form.id, form, runner, against)))
 
     def quantized(self, wish: Wish, contract: Contract, feeds: Sequence[Sequence[Array]]) -> None:
         """Find the first attempt whose every form is close enough, else the closest."""
