@@ -22,7 +22,7 @@ def fold_affine(graph: Graph) -> None:
     at = Rewriter(graph)
     for node in list(graph.nodes):
         if node.op_type in _OPERATORS and not node.domain:
-            _ = _drop_neutral(at, node) or _into_maker(at, node)
+            _ = _drop_neutral(at, node) or _into_maker(at, node) or _into_product(at, node)
     for node in list(graph.nodes):
         if node.op_type == "Conv" and not node.domain:
             while _from_input(at, node):
@@ -36,10 +36,16 @@ def _drop_neutral(at: Rewriter, node: Node) -> bool:
     source, made = found[0], node.outputs[0]
     if made in at.graph.outputs or at.graph.infos[source].shape != at.graph.infos[made].shape:
         return False
+    _bypass(at, node, source)
+    return True
+
+
+def _bypass(at: Rewriter, node: Node, source: str) -> None:
+    """Take a node out: who took its output takes ``source``."""
+    made = node.outputs[0]
     for taker in at.takers.get(made, []):
         taker.inputs = [source if name == made else name for name in taker.inputs]
     at.replace([node], [])
-    return True
 
 
 def _parameter(at: Rewriter, node: Node) -> tuple[str, Array, str] | None:
@@ -93,6 +99,46 @@ def _into_maker(at: Rewriter, node: Node) -> bool:
     _set(at, conv, weight, offset)
     conv.outputs = [node.outputs[0]]
     at.replace([node], [])
+    return True
+
+
+def _into_product(at: Rewriter, node: Node) -> bool:
+    """A number behind a matrix product (the root of the head size in attention) goes into weights further up."""
+    found = at.with_number(node)
+    if found is None or node.op_type not in ("Mul", "Div") or node.outputs[0] in at.graph.outputs:
+        return False
+    if at.graph.infos[found[0]].shape != at.graph.infos[node.outputs[0]].shape or found[1] == 0:
+        return False
+    factor = found[1] if node.op_type == "Mul" else 1 / found[1]
+    name, offset = found[0], None
+    while True:
+        maker = at.maker(name, "Transpose", "Reshape", "Squeeze", "Unsqueeze", "MatMul", "Gemm", "Add")
+        if maker is None or maker.activation != "NONE":
+            return False
+        if maker.op_type == "Add":
+            constants = [index for index in (0, 1) if at.graph.constant(maker.inputs[index]) is not None]
+            if offset is not None or len(constants) != 1:
+                return False
+            offset = (maker, constants[0])
+            name = maker.inputs[1 - constants[0]]
+        elif maker.op_type in ("MatMul", "Gemm") and at.graph.constant(maker.inputs[1]) is not None:
+            break
+        elif maker.op_type == "Gemm" or (maker.op_type == "MatMul" and offset is not None):
+            return False
+        else:
+            name = maker.inputs[0]
+    if maker.op_type == "Gemm" and maker.input(2) and at.graph.constant(maker.inputs[2]) is None:
+        return False
+    scaled = [(maker, place) for place in (1, 2) if maker.input(place)] + ([offset] if offset else [])
+    for owner, place in scaled:
+        value = at.graph.constant(owner.inputs[place])
+        if value is None or value.dtype != np.float32:
+            return False
+    for owner, place in scaled:
+        value = at.graph.constant(owner.inputs[place])
+        assert value is not None
+        owner.inputs[place] = at.add(value.astype(np.float64) * factor, f"{owner.inputs[place]}/scaled")
+    _bypass(at, node, found[0])
     return True
 
 
