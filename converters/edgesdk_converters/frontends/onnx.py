@@ -7,15 +7,18 @@ from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 import onnx
+import onnx.inliner
 
-from edgesdk.errors import ModelFormatError
-from edgesdk_converters.frontends.api import SourceModel, Tensor, read_bytes
+from edgesdk.errors import ConversionError, ModelFormatError
+from edgesdk_converters.frontends.api import SourceModel, Tensor, first_line, read_bytes
+from edgesdk_converters.graph.limits import all_tensors, content_problems, remarks, structure_problems
 from edgesdk_converters.graph.order import sort_nodes
 from edgesdk_converters.graph.view import dtype_of, shape_of
 from edgesdk_converters.spec import ModelSpec
 
 OLDEST_OPSET = 7
 """onnx.version_converter lifts from 7 upwards; older files predate the operators' present broadcasting."""
+LARGEST_BYTES = 2**31 - 1
 _TFLITE = b"TFL3"
 
 
@@ -35,25 +38,46 @@ class OnnxFrontend:
             head = file.read(8)
         return len(head) == 8 and head[0] == 0x08 and head[1] < 0x20 and head[4:8] != _TFLITE
 
-    def read(self, source: str | Path, spec: ModelSpec, *, state_dict: Path | None = None) -> SourceModel:
+    def read(
+        self, source: str | Path, spec: ModelSpec, *, state_dict: Path | None = None, trust_pickle: bool = False
+    ) -> SourceModel:
         """Read and check the file; external data is loaded into it, from its own folder only."""
-        del spec, state_dict
+        del spec, trust_pickle
         path = Path(source)
+        if state_dict is not None:
+            raise ConversionError(f"{path.name}: already holds its weights. Leave --state-dict out.")
+        _check_size(path)
         content, digest = read_bytes(path)
         model = parse(content, path.name)
         _load_external(model, path)
-        version = opset_of(model, path.name)
-        if version < OLDEST_OPSET or version > onnx.defs.onnx_opset_version():
+        return describe(self.check(model, path.name), file=path.name, sha256=digest)
+
+    @staticmethod
+    def check(model: onnx.ModelProto, file: str) -> onnx.ModelProto:
+        """The model with its own functions written out and its nodes in order; other frontends' exports pass through here, too.
+
+        Raises:
+            ModelFormatError: An opset that is not supported, an operator of an unknown domain, a string input, weights that are
+                not numbers, or no valid graph at all.
+        """
+        version = opset_of(model, file)
+        newest = int(onnx.defs.onnx_opset_version())
+        if version < OLDEST_OPSET or version > newest:
+            newer = ", or: pip install --upgrade onnx onnxruntime" if version > newest else "."
             raise ModelFormatError(
-                f"{path.name}: has opset {version}, expected {OLDEST_OPSET} to {onnx.defs.onnx_opset_version()} "
-                f"(onnx {onnx.__version__}). Export it again with opset 17."
-                if version < OLDEST_OPSET
-                else f"{path.name}: has opset {version}, expected {OLDEST_OPSET} to {onnx.defs.onnx_opset_version()} "
-                f"(onnx {onnx.__version__}). Export it again with opset 17, or: pip install --upgrade onnx onnxruntime"
+                f"{file}: has opset {version}, expected {OLDEST_OPSET} to {newest} (onnx {onnx.__version__}). "
+                f"Export it again with opset 17{newer}"
             )
+        problems = structure_problems(model)
+        if problems:
+            raise ModelFormatError(f"{file}: {problems[0]}. Copy, download or export it again.")
+        model = _inlined(model, file)
+        problems = content_problems(model)
+        if problems:
+            raise ModelFormatError("\n".join(f"{file}: {problem}" for problem in problems))
         sort_nodes(model)  # runtimes take any order, the checker and everything behind it do not
-        _check(model, path.name)
-        return describe(model, file=path.name, sha256=digest)
+        _check(model, file)
+        return model
 
 
 def describe(model: onnx.ModelProto, *, file: str, sha256: str, tools: dict[str, str] | None = None) -> SourceModel:
@@ -68,6 +92,7 @@ def describe(model: onnx.ModelProto, *, file: str, sha256: str, tools: dict[str,
         outputs=tuple(_tensor(value) for value in model.graph.output),
         metadata={item.key: item.value for item in model.metadata_props},
         tools=tools or {},
+        assumptions=tuple(remarks(model)),
     )
 
 
@@ -115,8 +140,37 @@ def _tensor(value: Any) -> Tensor:
     return Tensor(name=value.name, shape=shape_of(value), dtype=dtype_of(value))
 
 
+def _check_size(path: Path) -> None:
+    """Refuse what protobuf cannot hold, before gigabytes are read."""
+    try:
+        size = path.stat().st_size
+    except OSError:
+        return  # reading says it better
+    if size > LARGEST_BYTES:
+        raise _too_large(path.name, size)
+
+
+def _too_large(file: str, size: int) -> ModelFormatError:
+    return ModelFormatError(
+        f"{file}: holds {size:,} bytes, expected at most {LARGEST_BYTES:,}: ONNX is kept in protobuf, which ends at 2 GiB, and TFLite in "
+        "flatbuffers, which do, too. Export a smaller model, or its parts (encoder, decoder) as files of their own."
+    )
+
+
+def _inlined(model: onnx.ModelProto, file: str) -> onnx.ModelProto:
+    """Functions that the model defines itself (exports of PyTorch do), written out."""
+    if not model.functions:
+        return model
+    try:
+        return onnx.inliner.inline_local_functions(model)
+    except Exception as error:  # the inliner is C++: RuntimeError and its own types
+        raise ModelFormatError(
+            f"{file}: its functions cannot be written out: {first_line(error)}. Export it again with opset 17."
+        ) from error
+
+
 def _check(model: onnx.ModelProto, file: str) -> None:
-    """onnx.checker, and what it lets through: unknown domains are left to the runtime, which names the operator."""
+    """onnx.checker, and what it lets through: domains of ONNX Runtime are left to it."""
     try:
         onnx.checker.check_model(model)
     except Exception as error:  # onnx.checker.ValidationError; C++ exceptions appear as others
@@ -130,10 +184,10 @@ def _check(model: onnx.ModelProto, file: str) -> None:
 
 
 def _load_external(model: onnx.ModelProto, path: Path) -> None:
-    external = [tensor for tensor in model.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    external = [tensor for tensor in all_tensors(model) if tensor.data_location == onnx.TensorProto.EXTERNAL]
     folder = path.resolve().parent
     for tensor in external:
-        location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+        location = _location(tensor)
         inside = PurePosixPath(location.replace("\\", "/"))
         if not location or inside.is_absolute() or ".." in inside.parts or not _within(folder, folder / inside):
             raise ModelFormatError(
@@ -145,6 +199,11 @@ def _load_external(model: onnx.ModelProto, path: Path) -> None:
                 f"{path.name}: tensor {tensor.name!r} keeps its data in {location!r}, which is not there. "
                 f"Copy {location!r} beside {path.name}."
             )
+    total = model.ByteSize() + sum(
+        (folder / name).stat().st_size for name in {_location(tensor) for tensor in external}
+    )
+    if total > LARGEST_BYTES:
+        raise _too_large(f"{path.name} with its external data", total)
     if external:
         try:
             onnx.load_external_data_for_model(model, str(folder))
@@ -152,6 +211,10 @@ def _load_external(model: onnx.ModelProto, path: Path) -> None:
             raise ModelFormatError(
                 f"{path.name}: its external data cannot be read: {error}. Copy all files of the export again."
             ) from error
+
+
+def _location(tensor: Any) -> str:
+    return next((str(entry.value) for entry in tensor.external_data if entry.key == "location"), "")
 
 
 def _within(folder: Path, file: Path) -> bool:

@@ -30,9 +30,11 @@ class TfliteFrontend:
         with path.open("rb") as file:
             return file.read(8)[4:8] == b"TFL3"
 
-    def read(self, source: str | Path, spec: ModelSpec, *, state_dict: Path | None = None) -> SourceModel:
+    def read(
+        self, source: str | Path, spec: ModelSpec, *, state_dict: Path | None = None, trust_pickle: bool = False
+    ) -> SourceModel:
         """Read and check the file."""
-        del spec, state_dict
+        del spec, state_dict, trust_pickle
         from edgesdk_converters.tflite.inspect import describe
 
         path = Path(source)

@@ -52,14 +52,14 @@ def test_onnx__not_a_model(tmp_path: Path) -> None:
 
 
 def test_onnx__unknown_format(tmp_path: Path) -> None:
-    (tmp_path / "m.pkl").write_bytes(b"\x80\x04junk")
-    with pytest.raises(ModelFormatError, match=r"m\.pkl: is no model that can be read here.*Give a \.onnx or \.tflite"):
-        read(tmp_path / "m.pkl")
+    (tmp_path / "m.bin").write_bytes(b"\x80\x04junk")
+    with pytest.raises(ModelFormatError, match=r"m\.bin: is no model that can be read here.*Give a \.onnx or \.tflite"):
+        read(tmp_path / "m.bin")
 
 
 def test_frontend__a_folder(tmp_path: Path) -> None:
     with pytest.raises(
-        ModelFormatError, match=r"is a folder, expected a model file\. Give the \.onnx or \.tflite file"
+        ModelFormatError, match=r"is a folder, expected a model file, or a TensorFlow SavedModel.*Give a \.onnx"
     ):
         read(tmp_path)
 
@@ -124,3 +124,108 @@ def test_onnx__external_data_is_loaded(
     loaded = onnx.load_from_string(source.content)
     expected = numpy_helper.to_array(make_conv().graph.initializer[0])
     np.testing.assert_array_equal(numpy_helper.to_array(loaded.graph.initializer[0]), expected)
+
+
+def test_onnx__nan_weight_names_the_first_node(tmp_path: Path, small: onnx.ModelProto) -> None:
+    weight = numpy_helper.to_array(small.graph.initializer[2]).copy()
+    weight[0, 0, 0, :2] = np.nan
+    small.graph.initializer[2].CopyFrom(numpy_helper.from_array(weight, "w1"))
+    onnx.save(small, tmp_path / "m.onnx")
+    with pytest.raises(
+        ModelFormatError,
+        match=r"node 'depthwise' \(Conv\) takes 'w1', in which 2 of \d+ values are NaN\..*export a checkpoint",
+    ):
+        read(tmp_path / "m.onnx")
+
+
+def test_onnx__infinite_weight_of_a_convolution_only(tmp_path: Path, small: onnx.ModelProto) -> None:
+    bias = numpy_helper.to_array(small.graph.initializer[1]).copy()
+    bias[3] = -np.inf
+    small.graph.initializer[1].CopyFrom(numpy_helper.from_array(bias, "b0"))
+    onnx.save(small, tmp_path / "m.onnx")
+    with pytest.raises(
+        ModelFormatError, match=r"node 'first' \(Conv\) takes 'b0', in which 1 of \d+ values are infinite"
+    ):
+        read(tmp_path / "m.onnx")
+    mask = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["": 17]>
+        g (float[2] x) => (float[2] y) <float[2] m = {0, 0}> { y = Add (x, m) }"""
+    )
+    mask.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.asarray([0, -np.inf], np.float32), "m"))
+    onnx.save(mask, tmp_path / "mask.onnx")
+    read(tmp_path / "mask.onnx")
+
+
+def test_onnx__custom_domain_is_named(tmp_path: Path, small: onnx.ModelProto) -> None:
+    small.graph.node[3].domain, small.graph.node[3].op_type = "my.ops", "Swirl"
+    small.opset_import.append(onnx.helper.make_opsetid("my.ops", 1))
+    onnx.save(small, tmp_path / "m.onnx")
+    with pytest.raises(
+        ModelFormatError,
+        match=r"node 'relu1' is operator 'Swirl' of domain 'my\.ops'.*standard ONNX operators only \(opset 17\)",
+    ):
+        read(tmp_path / "m.onnx")
+
+
+def test_onnx__string_input(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["": 17]> g (string[1] words) => (string[1] y) { y = Identity (words) }"""
+    )
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(ModelFormatError, match=r"input 'words' takes strings.*Cut the graph behind its tokenizer"):
+        read(tmp_path / "m.onnx")
+
+
+def test_onnx__control_flow_and_int64_are_said(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["": 17]>
+        g (bool fast, float[2] x, int64[1, 4] ids) => (float[2] y, int64[1, 4] z) {
+          [choose] y = If (fast) <then_branch = t () => (float[2] a) { a = Relu (x) },
+                         else_branch = e () => (float[2] b) { b = Neg (x) }>
+          z = Identity (ids)
+        }"""
+    )
+    onnx.save(model, tmp_path / "m.onnx")
+    said = "\n".join(read_source(tmp_path / "m.onnx", ModelSpec()).assumptions)
+    assert "node 'choose' is control flow" in said
+    assert "To have TFLite, export one branch" in said
+    assert "input 'ids' takes whole numbers (int64[1, 4])" in said
+
+
+def test_onnx__larger_than_protobuf(tmp_path: Path) -> None:
+    with (tmp_path / "m.onnx").open("wb") as file:
+        file.truncate(2**31 + 7)  # sparse: no bytes are written
+    with pytest.raises(
+        ModelFormatError, match=r"holds 2,147,483,655 bytes, expected at most 2,147,483,647.*smaller model"
+    ):
+        read(tmp_path / "m.onnx")
+
+
+def test_onnx__external_data_larger_than_protobuf(tmp_path: Path, small: onnx.ModelProto) -> None:
+    (tmp_path / "m.onnx").write_bytes(external(small, "w.bin").SerializeToString())
+    with (tmp_path / "w.bin").open("wb") as file:
+        file.truncate(2**31 + 7)
+    with pytest.raises(
+        ModelFormatError, match=r"with its external data: holds 2,147,\d+,\d+ bytes.*2 GiB.*smaller model"
+    ):
+        read(tmp_path / "m.onnx")
+
+
+def test_onnx__functions_are_written_out(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["": 17, "local": 1]>
+        g (float[2] x) => (float[2] y) { y = local.Twice (x) }
+        <opset_import: ["": 17], domain: "local"> Twice (a) => (b) { b = Add (a, a) }"""
+    )
+    onnx.save(model, tmp_path / "m.onnx")
+    source = read_source(tmp_path / "m.onnx", ModelSpec())
+    assert [node.op_type for node in onnx.load_from_string(source.content).graph.node] == ["Add"]
+
+
+def test_onnx__constant_that_does_not_fit_its_data(tmp_path: Path, small: onnx.ModelProto) -> None:
+    small.graph.initializer[0].dims[0] += 1
+    (tmp_path / "m.onnx").write_bytes(small.SerializeToString())
+    with pytest.raises(
+        ModelFormatError, match=r"constant 'w0' of shape \[\d+, 3, 3, 3\] does not fit its own data.*export it again"
+    ):
+        read(tmp_path / "m.onnx")

@@ -112,7 +112,9 @@ def with_batch_norm(model: onnx.ModelProto) -> onnx.ModelProto:
     rng = np.random.default_rng(3)
     names = ["scale", "shift", "mean", "var"]
     for name in names:
-        model.graph.initializer.append(numpy_helper.from_array(rng.uniform(0.5, 1.5, 16).astype(np.float32), name))
+        model.graph.initializer.append(
+            numpy_helper.from_array(rng.uniform(0.5, 1.5, model.graph.initializer[0].dims[0]).astype(np.float32), name)
+        )
     node = helper.make_node("BatchNormalization", ["c0", *names], ["normed"], "norm")
     model.graph.node.insert(1, node)
     model.graph.node[2].input[0] = "normed"

@@ -1,0 +1,151 @@
+"""What a model holds that no board can run, or that runs in ONNX alone: named node by node, with the fix."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from edgesdk_converters.graph.conditions import CONTROL_FLOW, MAIN, inputs_of, weights_of
+from edgesdk_converters.graph.view import shape_of
+
+_RUNTIME_DOMAINS = frozenset({*MAIN, "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc", "ai.onnx.preview.training"})
+"""Domains whose operators ONNX Runtime brings along."""
+_WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "BatchNormalization"})
+"""Here an infinite weight is an accident; elsewhere it masks (attention, maxima)."""
+_MOST_LISTED = 20
+_LARGEST_ELEMENTS = 2**31
+_DEEPEST = 32
+
+
+def all_tensors(model: onnx.ModelProto) -> Iterator[Any]:
+    """Every constant tensor of a model: initializers and attributes, in sub-graphs, too."""
+    yield from _tensors(model.graph)
+    for function in model.functions:
+        yield from _node_tensors(function.node)
+
+
+def structure_problems(model: onnx.ModelProto) -> list[str]:
+    """What makes a graph unreadable: constants whose bytes do not fit their shape, and what would send onnx's C++ parts astray."""
+    if _depth(model.graph) > _DEEPEST:
+        return [f"its sub-graphs are nested more than {_DEEPEST} deep"]
+    known = set(onnx.TensorProto.DataType.values()) - {onnx.TensorProto.UNDEFINED}
+    for tensor in all_tensors(model):
+        dims = list(tensor.dims)
+        words = f"constant {tensor.name!r} of shape {dims}"
+        if any(size < 0 for size in dims) or math.prod(dims) > _LARGEST_ELEMENTS:
+            return [f"{words} has an impossible size"]
+        if tensor.data_type not in known:
+            return [f"{words} is of an unknown type ({tensor.data_type})"]
+        try:
+            array = numpy_helper.to_array(tensor)
+        except Exception as error:  # noqa: BLE001 - numpy and onnx raise ValueError, TypeError, KeyError, UnicodeDecodeError ...
+            return [f"{words} does not fit its own data: {' '.join(str(error).split())[:160] or type(error).__name__}"]
+        if list(array.shape) != dims:
+            return [f"{words} does not fit its own data"]
+    return []
+
+
+def content_problems(model: onnx.ModelProto) -> list[str]:
+    """What no runtime of a board runs: operators of unknown domains, string inputs, weights that are not numbers."""
+    problems = [
+        f"input {value.name!r} takes strings; a board delivers numbers. Cut the graph behind its tokenizer or table, and make the ids "
+        "its input"
+        for value in inputs_of(model)
+        if value.type.tensor_type.elem_type == onnx.TensorProto.STRING
+    ]
+    problems += [
+        f"input {value.name!r} is a {value.type.WhichOneof('value') or 'value without a type'}, expected a tensor. Export the model with "
+        "tensors as inputs"
+        for value in inputs_of(model)
+        if value.type.WhichOneof("value") != "tensor_type"
+    ]
+    foreign = [(words, node) for words, node in _nodes(model.graph) if node.domain not in _RUNTIME_DOMAINS]
+    problems += [
+        f"{words} is operator {node.op_type!r} of domain {node.domain!r}, which no runtime of a board knows. Export the model with "
+        "standard ONNX operators only (opset 17)"
+        for words, node in foreign[:_MOST_LISTED]
+    ]
+    bad = _not_numbers(model)
+    if bad is not None:
+        problems.append(
+            f"{bad}. Training went astray, or the file is damaged: export a checkpoint whose weights are finite"
+        )
+    return [f"{problem}." for problem in problems]
+
+
+def control_flow(model: onnx.ModelProto) -> tuple[str, ...]:
+    """If, Loop and Scan nodes, each with its name and what to do where they cannot stay."""
+    fixes = {
+        "If": "export one branch: the condition as a constant, for example the sample rate",
+        "Loop": "export with a fixed number of steps, unrolled",
+        "Scan": "export with a fixed number of steps, unrolled",
+        "SequenceMap": "export with a fixed number of steps, unrolled",
+    }
+    return tuple(
+        f"{words} is control flow; TFLite has none that its kernels run. To have TFLite, {fixes[node.op_type]}."
+        for words, node in _nodes(model.graph)
+        if node.op_type in CONTROL_FLOW and node.domain in MAIN
+    )
+
+
+def remarks(model: onnx.ModelProto) -> list[str]:
+    """What is worth knowing of a model that is fine for ONNX: control flow, integer inputs."""
+    said = list(control_flow(model)[:_MOST_LISTED])
+    said += [
+        f"input {value.name!r} takes whole numbers ({kind}{list(shape_of(value))}): it stays as it is, nothing of it is quantized"
+        for value in inputs_of(model)
+        if (
+            kind := {onnx.TensorProto.INT64: "int64", onnx.TensorProto.INT32: "int32"}.get(
+                value.type.tensor_type.elem_type
+            )
+        )
+    ]
+    return said
+
+
+def _not_numbers(model: onnx.ModelProto) -> str | None:
+    for words, name, tensor in weights_of(model.graph):
+        if tensor.data_type not in {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE}:
+            continue
+        array = np.asarray(numpy_helper.to_array(tensor))
+        op_type = words.rpartition("(")[2].rstrip(")")
+        for label, wrong in (("NaN", np.isnan(array)), ("infinite", np.isinf(array))):
+            if wrong.any() and (label == "NaN" or op_type in _WEIGHTED):
+                return f"{words} takes {name!r}, in which {int(wrong.sum())} of {array.size} values are {label}"
+    return None
+
+
+def _nodes(graph: Any) -> Iterator[tuple[str, Any]]:
+    for index, node in enumerate(graph.node):
+        yield f"node {node.name or f'{node.op_type}_{index}'!r}", node
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield from _nodes(attribute.g)
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    yield from _node_tensors(graph.node)
+
+
+def _node_tensors(nodes: Any) -> Iterator[Any]:
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            if attribute.HasField("g"):
+                yield from _tensors(attribute.g)
+            for graph in attribute.graphs:
+                yield from _tensors(graph)
+
+
+def _depth(graph: Any) -> int:
+    return 1 + max((_depth(a.g) for node in graph.node for a in node.attribute if a.HasField("g")), default=0)
