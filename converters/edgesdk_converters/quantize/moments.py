@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,8 +39,8 @@ class Moments:
 
     second: Matrix
     """(G, K, K): mean of x' x'^T."""
-    cross: Matrix
-    """(G, K, K): mean of x x'^T."""
+    cross: Matrix | None
+    """(G, K, K): mean of x x'^T; None where x is taken to be x': nothing before the layer is to be repaired."""
     mean: Matrix
     """(G, K) of x."""
     mean_quantized: Matrix
@@ -47,9 +48,10 @@ class Moments:
 
     def centred(self) -> Moments:
         """Without the means: for layers whose bias takes up what the mean output loses."""
+        cross = None if self.cross is None else self.cross - self.mean[:, :, None] * self.mean_quantized[:, None, :]
         return Moments(
             second=self.second - self.mean_quantized[:, :, None] * self.mean_quantized[:, None, :],
-            cross=self.cross - self.mean[:, :, None] * self.mean_quantized[:, None, :],
+            cross=cross,
             mean=self.mean,
             mean_quantized=self.mean_quantized,
         )
@@ -116,6 +118,8 @@ def collect(
     quantized: onnx.ModelProto | None,
     feeds: Sequence[Sequence[Array]],
     largest: Mapping[str, float],
+    *,
+    repairing: AbstractSet[str] = frozenset(),
 ) -> dict[str, Moments]:
     """Run both models over the samples once.
 
@@ -125,16 +129,26 @@ def collect(
         quantized: The same nodes behind quantized ones; None where nothing before them is.
         feeds: Samples, one after the other.
         largest: Magnitude that each node's input is clipped to.
+        repairing: Nodes that are to make up for what was lost before them; the others are shown x' only.
     """
-    sums = {name: _Sums(layer, largest[name]) for name, layer in layers.items()}
-    plain = _Watch(reference, list(layers))
-    other = _Watch(quantized, list(layers)) if quantized is not None else None
+    inputs = {node.name: node.input[0] for node in reference.graph.node if node.name in layers}
+    # Layers that multiply the same rows (query, key and value) share their sums.
+    leaders: dict[tuple[object, ...], str] = {}
+    leader = {
+        name: leaders.setdefault((inputs[name], name) if layer.kernel else (inputs[name], name in repairing), name)
+        for name, layer in layers.items()
+    }
+    names = list(leaders.values())
+    sums = {name: _Sums(layers[name], largest[name]) for name in names}
+    repaired = [name for name in names if name in repairing] if quantized is not None else []
+    plain = _Watch(reference, repaired) if quantized is not None else None
+    seen = _Watch(quantized or reference, names)
     for feed in feeds:
-        values = plain(feed)
-        others = other(feed) if other is not None else values
-        for total, value, changed in zip(sums.values(), values, others, strict=True):
-            total.add(value, changed if other is not None else None)
-    return {name: total.result() for name, total in sums.items()}
+        exact = dict(zip(repaired, plain(feed), strict=True)) if plain is not None and repaired else {}
+        for name, value in zip(names, seen(feed), strict=True):
+            sums[name].add(value, exact.get(name))
+    found = {name: one.result() for name, one in sums.items()}
+    return {name: found[leader[name]] for name in layers}
 
 
 class _Sums:
@@ -142,23 +156,22 @@ class _Sums:
         self._layer = layer
         self._step = 2.0 ** (math.ceil(math.log2(largest)) - _GRID_BITS) if largest > 0 else 1.0
         groups, width = layer.groups, layer.width
-        self._second, self._cross = np.zeros((groups, width, width)), np.zeros((groups, width, width))
-        self._mean, self._mean_quantized = np.zeros((groups, width)), np.zeros((groups, width))
+        self._second, self._mean_seen = np.zeros((groups, width, width)), np.zeros((groups, width))
+        self._cross: Matrix | None = None
+        self._mean = np.zeros((groups, width))
         self._count = 0
-        self._two = False
 
-    def add(self, value: Array, quantized: Array | None) -> None:
-        rows = self._on_grid(value)
+    def add(self, seen: Array, exact: Array | None) -> None:
+        """Take in one inference: what the layer reads, and what it would read in the float model."""
+        rows = self._on_grid(seen)
         self._count += rows.shape[1]
-        self._mean += rows.sum(axis=1)
-        if quantized is None:
-            self._second += rows.transpose(0, 2, 1) @ rows
-            return
-        self._two = True
-        others = self._on_grid(quantized)
-        self._mean_quantized += others.sum(axis=1)
-        self._second += others.transpose(0, 2, 1) @ others
-        self._cross += rows.transpose(0, 2, 1) @ others
+        self._mean_seen += rows.sum(axis=1)
+        self._second += rows.transpose(0, 2, 1) @ rows
+        if exact is not None:
+            others = self._on_grid(exact)
+            self._mean += others.sum(axis=1)
+            product = others.transpose(0, 2, 1) @ rows
+            self._cross = product if self._cross is None else self._cross + product
 
     def _on_grid(self, value: Array) -> Matrix:
         most = 1 << _GRID_BITS
@@ -166,14 +179,13 @@ class _Sums:
 
     def result(self) -> Moments:
         count = max(self._count, 1)
-        second, mean = self._second * (self._step**2 / count), self._mean * (self._step / count)
-        if not self._two:
-            return Moments(second=second, cross=second, mean=mean, mean_quantized=mean)
+        squared, once = self._step**2 / count, self._step / count
+        mean_seen = self._mean_seen * once
         return Moments(
-            second=second,
-            cross=self._cross * (self._step**2 / count),
-            mean=mean,
-            mean_quantized=self._mean_quantized * (self._step / count),
+            second=self._second * squared,
+            cross=None if self._cross is None else self._cross * squared,
+            mean=mean_seen if self._cross is None else self._mean * once,
+            mean_quantized=mean_seen,
         )
 
 

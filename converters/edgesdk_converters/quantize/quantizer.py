@@ -75,6 +75,7 @@ class Quantizer:
         self._bases: dict[bool, onnx.ModelProto] = {False: model}
         self._observers: dict[bool, Observer] = {}
         self._rounders: dict[bytes, Rounder] = {}
+        self._said: set[str] = set()
 
     def plan(self, recipe: Recipe, *, schemes: Mapping[str, Scheme] | None = None) -> Plan:
         """What a recipe means for this model.
@@ -121,6 +122,7 @@ class Quantizer:
         base = self._base(equalized=plan.equalize)
         rounding = plan.rounding != "nearest" and any(scheme != "float" for scheme in plan.schemes.values())
         ranges = self.ranges(plan) if rounding or _needs_ranges(plan) else {}
+        self._say_idle(plan)
         if rounding:
             rounder = self._rounder(plan, base, ranges)
             shifted = with_shifts(base, find_units(base), rounder.shifts)
@@ -168,6 +170,18 @@ class Quantizer:
         statistics = self._observer(equalized=plan.equalize).statistics
         shown = qdq.activations(base, plan.schemes)
         return tuple(name for name, seen in statistics.items() if name in shown and seen.low == 0 == seen.high)
+
+    def _say_idle(self, plan: Plan) -> None:
+        fresh = [name for name in self.idle(plan) if name not in self._said]
+        if fresh:
+            self._said |= set(fresh)
+            shown = ", ".join(f"'{name}'" for name in fresh[:5]) + (
+                f" and {len(fresh) - 5} more" if len(fresh) > 5 else ""
+            )
+            self._progress.say(
+                f"warning: no calibration sample makes {shown} other than zero, so the integer model cuts it to zero always. "
+                f"Add samples that excite it, or keep the node before it in float."
+            )
 
     def _default(self, node: Quantizable, recipe: Recipe) -> Scheme:
         if recipe.scheme == "float16" or (recipe.coverage == "compute" and not node.is_compute):

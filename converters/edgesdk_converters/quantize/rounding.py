@@ -134,6 +134,8 @@ def best_weights(matrix: Matrix, moments: Moments) -> Matrix:
 
     The damping draws them to ``matrix``: they answer to what calibration showed, and to nothing else.
     """
+    if moments.cross is None:
+        return matrix
     groups, width = moments.second.shape[0], matrix.shape[1]
     parts = []
     for weight, second, cross in zip(matrix.reshape(groups, -1, width), moments.second, moments.cross, strict=True):
@@ -181,7 +183,8 @@ def learn(
     with progress.bar("rounding weights", len(stages)) as bar:
         for stage, end in zip(stages, starts[1:], strict=True):
             limits = {name: largest[layer.node.input[0]] for name, layer in stage.items()}
-            for name, moments in collect(stage, base, quantized, feeds, limits).items():
+            seen = collect(stage, base, quantized, feeds, limits, repairing=foremost(view, stage))
+            for name, moments in seen.items():
                 rounder.show(name, stage[name], moments)
             done = {name: schemes[name] for name in order[:end] if schemes.get(name, "float") != "float"}
             known = len(rounder.shifts)
@@ -205,6 +208,29 @@ def split(layers: Mapping[str, Layer], most: int = STAGES) -> list[dict[str, Lay
         stages[-1][name] = layer
         size += needs
     return stages
+
+
+def foremost(view: GraphView, stage: Mapping[str, Layer]) -> set[str]:
+    """Layers of a stage that none of the others is before: they repair what was lost in earlier stages.
+
+    The others would repair it once more, which on MiniLM lost more than rounding to nearest does.
+    """
+    made = {output for layer in stage.values() for output in layer.node.output}
+    found: set[str] = set()
+    clean: set[str] = set()
+    for name, layer in stage.items():
+        queue, seen, behind = [layer.node.input[0]], set[str](), False
+        while queue and not behind:
+            tensor = queue.pop()
+            if tensor in made:
+                behind = True
+            elif tensor not in seen and tensor not in clean and tensor in view.producer:
+                seen.add(tensor)
+                queue += view.producer[tensor].input
+        if not behind:
+            clean |= seen
+            found.add(name)
+    return found
 
 
 def with_shifts(base: onnx.ModelProto, units: Sequence[Unit], shifts: Mapping[str, Matrix]) -> onnx.ModelProto:

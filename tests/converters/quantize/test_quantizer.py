@@ -14,6 +14,7 @@ from onnx import helper, numpy_helper
 
 from edgesdk.errors import CalibrationError, ConfigError, ConversionError
 from edgesdk_converters.guard import snr_db
+from edgesdk_converters.progress import Quiet
 from edgesdk_converters.quantize.quantizer import Quantizer
 from edgesdk_converters.quantize.recipe import Plan, Recipe, Rule, Scheme
 from edgesdk_converters.quantize.recipes import load_recipe
@@ -108,7 +109,7 @@ def test_plan__all_typos_at_once(classifier: onnx.ModelProto) -> None:
 
 
 def test_plan__node_that_is_always_float(yolo: onnx.ModelProto) -> None:
-    with pytest.raises(ConfigError, match="node 'box_sigmoid' can only be float.*Remove the rule"):
+    with pytest.raises(ConfigError, match=r"node 'box_sigmoid' can only be float.*Remove the rule"):
         Quantizer(yolo).plan(recipe("w8a8", rules=(Rule(nodes="box_sigmoid", scheme="w8a8"),)))
 
 
@@ -254,6 +255,28 @@ def test_idle__names_what_no_sample_excited(small: onnx.ModelProto, feeds: Feeds
     quantizer = Quantizer(small, feeds)
     assert quantizer.idle(quantizer.plan(recipe("w8a8"))) == ("r1",)
     assert quantizer.idle(quantizer.plan(recipe("w8"))) == ()
+
+
+class Heard(Quiet):
+    """Remembers what was said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def test_apply__says_once_what_no_sample_excited(small: onnx.ModelProto, feeds: Feeds) -> None:
+    bias = numpy_helper.to_array(small.graph.initializer[3]) * 0 - 100
+    small.graph.initializer[3].CopyFrom(numpy_helper.from_array(bias.astype(np.float32), "b1"))
+    heard = Heard()
+    quantizer = Quantizer(small, feeds, progress=heard)
+    for name in ("w8a8", "w8a16"):
+        quantizer.apply(quantizer.plan(recipe(name)))
+    (line,) = heard.lines
+    assert line.startswith("warning: no calibration sample makes 'r1' other than zero")
+    assert line.endswith("Add samples that excite it, or keep the node before it in float.")
 
 
 def test_weight_bytes(small: onnx.ModelProto) -> None:
