@@ -24,7 +24,7 @@ def lower(model: onnx.ModelProto, *, name: str = "model", half: bool = False) ->
     """
     lowering, problems = _lowered(model, name)
     raise_all(name, problems)
-    operators = dequantize_directly(quantized.settle_weights(lowering.operators))
+    operators = dequantize_directly(quantized_weights.settle(lowering.operators))
     operators = cleanup.tidy(operators, lowering.outputs)
     if half:
         operators = cleanup.halve(operators)

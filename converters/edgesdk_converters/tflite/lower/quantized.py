@@ -13,9 +13,8 @@ import numpy as np
 
 from edgesdk_converters.quantize.coverage import Row, coverage
 from edgesdk_converters.tflite.lower.fusion import drop_dead
-from edgesdk_converters.tflite.lower.ir import Array, Graph, Info, Node, Operator, Quantization, Tensor
+from edgesdk_converters.tflite.lower.ir import Array, Graph, Info, Node, Operator, Quantization
 from edgesdk_converters.tflite.lower.lowering import Lowering
-from edgesdk_converters.tflite.lower.pixels import chains, take_int8
 from edgesdk_converters.tflite.lower.registry import Int8, rule_of
 
 DOMAIN = "edgesdk.quantized"
@@ -56,48 +55,6 @@ def faults(lowering: Lowering, absorbed: frozenset[str]) -> frozenset[str]:
     return frozenset(wrong & absorbed)
 
 
-def settle_weights(operators: list[Operator]) -> list[Operator]:
-    """Integer weights are brought into their layout as constants: a TRANSPOSE or RESHAPE of what DEQUANTIZE makes of them goes."""
-    made = {id(operator.outputs[0]): operator for operator in operators if operator.code == "DEQUANTIZE"}
-    kept: list[Operator] = []
-    for operator in operators:
-        kept.append(operator)
-        source = operator.inputs[0] if operator.inputs else None
-        maker = made.get(id(source)) if operator.code in ("TRANSPOSE", "RESHAPE") else None
-        weights = maker.inputs[0] if maker is not None else None
-        if weights is None or weights.data is None or weights.quantization is None:
-            continue
-        target = operator.outputs[0]
-        if operator.code == "TRANSPOSE":
-            order = operator.inputs[1]
-            assert order is not None
-            assert order.data is not None
-            moved = tuple(int(axis) for axis in order.data)
-            data, axes = weights.data.transpose(moved), {old: new for new, old in enumerate(moved)}
-        else:
-            data, axes = weights.data.reshape(target.shape), _kept_axes(weights.shape, target.shape)
-        axis = weights.quantization.axis
-        if axis is not None and axis not in axes:
-            continue
-        quantization = Quantization(
-            weights.quantization.scale, weights.quantization.zero_point, None if axis is None else axes[axis]
-        )
-        settled = Tensor(f"{target.name}_{weights.dtype}", target.shape, weights.dtype, np.array(data), quantization)
-        kept[-1] = Operator("DEQUANTIZE", [settled], [target], {}, operator.node)
-        made[id(target)] = kept[-1]
-    return kept
-
-
-def _kept_axes(before: tuple[int, ...], after: tuple[int, ...]) -> dict[int, int]:
-    """Axes that a reshape leaves alone, old to new."""
-    return {
-        old: new
-        for old, size in enumerate(before)
-        for new, other in enumerate(after)
-        if size == other and np.prod(before[:old]) == np.prod(after[:new])
-    }
-
-
 def _mixed(operator: Operator) -> bool:
     if operator.code in _FREE_CODES:
         return False
@@ -111,15 +68,6 @@ def _mixed(operator: Operator) -> bool:
     ):
         return False  # hybrid: float activations, integer weights
     return bool(integer) and ("float32" in kinds or any(tensor.quantization is None for tensor in integer))
-
-
-def _mark_pixels(graph: Graph) -> None:
-    """Let the parameters of a DequantizeLinear travel back to the uint8 input that it takes."""
-    for node, way, name in chains(graph):
-        quantization = _parameters(graph, node)
-        if quantization is None or quantization.axis is not None or graph.infos[name].quantization is not None:
-            continue
-        graph.nodes.insert(0, take_int8(graph, way, name, quantization, _shifted(quantization)))
 
 
 def _mark(graph: Graph) -> None:
@@ -430,8 +378,3 @@ def _equal(one: Quantization | None, other: Quantization | None) -> bool:
         and np.array_equal(one.zero_point, other.zero_point)
         and one.axis == other.axis
     )
-
-
-def same_parameters(one: Tensor, other: Tensor) -> bool:
-    """Whether two TFLite tensors stand for real numbers in the same way."""
-    return one.dtype == other.dtype and _equal(one.quantization, other.quantization)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edgesdk_converters.graph.view import GraphView, attribute
+from edgesdk_converters.tflite.lower.ir import Operator, Quantization, Tensor
 from edgesdk_converters.tflite.lower.quantized import HYBRID
 
 Array = NDArray[Any]
@@ -36,6 +37,48 @@ def unfold(model: onnx.ModelProto) -> onnx.ModelProto:
         elif node.op_type == "MatMulNBits":
             editor.blockwise(node)
     return editor.finish()
+
+
+def settle(operators: list[Operator]) -> list[Operator]:
+    """Integer weights are brought into their layout as constants: a TRANSPOSE or RESHAPE of what DEQUANTIZE makes of them goes."""
+    made = {id(operator.outputs[0]): operator for operator in operators if operator.code == "DEQUANTIZE"}
+    kept: list[Operator] = []
+    for operator in operators:
+        kept.append(operator)
+        source = operator.inputs[0] if operator.inputs else None
+        maker = made.get(id(source)) if operator.code in ("TRANSPOSE", "RESHAPE") else None
+        weights = maker.inputs[0] if maker is not None else None
+        if weights is None or weights.data is None or weights.quantization is None:
+            continue
+        target = operator.outputs[0]
+        if operator.code == "TRANSPOSE":
+            order = operator.inputs[1]
+            assert order is not None
+            assert order.data is not None
+            moved = tuple(int(axis) for axis in order.data)
+            data, axes = weights.data.transpose(moved), {old: new for new, old in enumerate(moved)}
+        else:
+            data, axes = weights.data.reshape(target.shape), _kept_axes(weights.shape, target.shape)
+        axis = weights.quantization.axis
+        if axis is not None and axis not in axes:
+            continue
+        quantization = Quantization(
+            weights.quantization.scale, weights.quantization.zero_point, None if axis is None else axes[axis]
+        )
+        settled = Tensor(f"{target.name}_{weights.dtype}", target.shape, weights.dtype, np.array(data), quantization)
+        kept[-1] = Operator("DEQUANTIZE", [settled], [target], {}, operator.node)
+        made[id(target)] = kept[-1]
+    return kept
+
+
+def _kept_axes(before: tuple[int, ...], after: tuple[int, ...]) -> dict[int, int]:
+    """Axes that a reshape leaves alone, old to new."""
+    return {
+        old: new
+        for old, size in enumerate(before)
+        for new, other in enumerate(after)
+        if size == other and np.prod(before[:old]) == np.prod(after[:new])
+    }
 
 
 class _Editor:
