@@ -12,7 +12,7 @@ from edgesdk_converters.report.markup import Html, el
 from edgesdk_converters.report.pareto import pareto
 from edgesdk_converters.report.record import Record
 from edgesdk_converters.report.sensitivity import sensitivity
-from edgesdk_converters.report.trials import best, limit_agreement, limit_db, verdict, worst
+from edgesdk_converters.report.trials import best, limit_agreement, limit_db, margin, verdict, worst
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """Told to the browser: no scripts, no fonts, nothing from any network, whatever slipped in."""
@@ -145,7 +145,22 @@ def _limits(record: Record) -> Html:
         if record.host
         else ""
     )
-    return el("p", f"Limits: {'; '.join(words)}.{host}", class_="note")
+    return el("p", f"Limits: {'; '.join(words)}.{host}{_few(record)}", class_="note")
+
+
+def _few(record: Record) -> str:
+    """Why something passed that lies below the line."""
+    let_through = [
+        one.measurement.held_out_samples
+        for one in record.trials
+        if any(figure.passed and margin(figure, record) < 0 for figure in one.measurement.fidelity)
+    ]
+    if not let_through:
+        return ""
+    return (
+        f" With only {markup.plural(min(let_through), 'held-out input')}, a single decision that differs is no reason to refuse, "
+        "although it takes the share below the limit: give more to evaluate on."
+    )
 
 
 def _failures(record: Record) -> Html | None:

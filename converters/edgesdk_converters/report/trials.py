@@ -146,7 +146,7 @@ def verdict(record: Record) -> Verdict:
     figure = worst(trial.measurement, record)
     near = ""
     if figure is not None:
-        near = f", and every branch is within its limit: the one nearest to it is {figure.branch} with {figure_in_words(figure)}"
+        near = f", and every branch passed: nearest to its limit is {figure.branch} with {figure_in_words(figure)}"
     sentence = f"The {name} {facts}{near}.{_twin(trial, record)}{_also_below(trial, record)}"
     return Verdict(kind="passed", headline="Passed", sentence=sentence)
 

@@ -15,6 +15,8 @@ import msgspec
 from edgesdk.errors import ConversionError
 from edgesdk_converters.report.record import SCHEMA, Record
 
+_SWEEP_CELL = "edgesdk.sweep-cell/1"
+"""A cell's JSON in the results of a sweep, which holds the record of its conversion."""
 MAX_BYTES = 256 * 1024 * 1024
 _HUGE = 1e300
 """Stands for infinity and for what is no number: JSON has neither, and a report must not fail at the end of a long conversion."""
@@ -106,6 +108,8 @@ def parse_record(content: bytes, *, name: str = "report.json") -> Record:
         raise ConversionError(
             f"{name}: is no JSON ({error}). Write it again: edgesdk convert ... --report FILE.json"
         ) from error
+    if schema == _SWEEP_CELL and isinstance(said.get("record"), dict):
+        return parse_record(json.dumps(said["record"]).encode(), name=name)
     if schema != SCHEMA:
         raise ConversionError(
             f"{name}: schema is {schema!r}, expected {SCHEMA!r}. "

@@ -81,7 +81,7 @@ def test_verdict__passed(record: Record) -> None:
         "The int8 ONNX model has 0.25\u00d7 the size of its source and takes 0.50\u00d7 the time of float"
         in says.sentence
     )
-    assert "the one nearest to it is scores with 31.5\u00a0dB, cosine 0.9990." in says.sentence
+    assert "nearest to its limit is scores with 31.5\u00a0dB, cosine 0.9990." in says.sentence
 
 
 def test_verdict__names_the_counterpart_in_the_other_format(record: Record, trial: Callable[..., Trial]) -> None:

@@ -168,6 +168,16 @@ def test_page__results_in_rows_with_marks(record: Record) -> None:
     assert "8 more values, 0 of them differing, in the JSON." in row(many, many)
 
 
+def test_page__says_why_something_below_the_line_passed(record: Record, trial: Callable[..., Trial]) -> None:
+    assert "is no reason to refuse" not in page(record)
+    one = trial("onnx-int8")
+    figures = tuple(msgspec.structs.replace(f, top1_agreement=0.92, passed=True) for f in one.measurement.fidelity)
+    few = msgspec.structs.replace(one, measurement=msgspec.structs.replace(one.measurement, fidelity=figures))
+    assert "With only 20 held-out inputs, a single decision that differs is no reason to refuse" in page(
+        msgspec.structs.replace(record, trials=(few,))
+    )
+
+
 # -- colours -----------------------------------------------------------------------------------------------------------
 
 

@@ -55,6 +55,13 @@ def test_write_report__bad_places(record: Record, tmp_path: Path) -> None:
         write_report(record, tmp_path / "none" / "r.html")
 
 
+def test_parse_record__the_cell_of_a_sweep(record: Record) -> None:
+    cell = {"schema": "edgesdk.sweep-cell/1", "status": "ok", "record": json.loads(to_json(record))}
+    assert parse_record(json.dumps(cell).encode()) == record
+    with pytest.raises(ConversionError, match="This is no report"):
+        parse_record(b'{"schema": "edgesdk.sweep-cell/1", "status": "failed"}')
+
+
 def test_read_record__what_it_is_not(record: Record, tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match=r"there is no such file\. `edgesdk convert \.\.\. --report FILE\.json`"):
         read_record(tmp_path / "none.json")

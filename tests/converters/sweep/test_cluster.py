@@ -113,7 +113,7 @@ def test_sweep__on_a_cluster_of_which_one_worker_is_killed(sweep_file: Write, cl
     sweep = run_sweep(file, cluster=cluster.address, progress=watching)
     assert watching.killed
     assert cluster.workers[0].wait(10) != 0
-    assert [result.status for result in sweep.results] == ["float-only"] * 6
+    assert [(result.status, result.error) for result in sweep.results] == [("float-only", "")] * 6
     assert len(ended) == len(set(ended)) == 6
     cells = sorted(path.name for path in (sweep.folder / "cells").iterdir())
     assert cells == sorted(f"m{m}.default.raspberry-pi-{b}.json" for m in range(3) for b in (4, 5))

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 import yaml
 
@@ -52,17 +53,22 @@ def test_sweep__one_bad_cell_does_not_stop_the_rest_and_is_tried_again(sweep_fil
     assert leftovers(first.folder) == []
 
 
-def test_sweep__half_written_and_outdated_cells_are_done_again(sweep_file: Write) -> None:
-    file = sweep_file(models=2, boards=1)
-    folder = run_sweep(file).folder
-    half = folder / "cells" / "m0.default.raspberry-pi-4.json"
-    half.write_bytes(half.read_bytes()[:200])
-    assert run_sweep(file).resumed == 1
-    sweep = yaml.safe_load(file.read_text())
-    sweep["models"]["m1"]["optimize"] = "speed"
-    file.write_text(yaml.safe_dump(sweep))
-    assert run_sweep(file).resumed == 1
-    assert run_sweep(file).resumed == 2
+def test_results__half_written_outdated_or_without_its_bundle__is_done_again(sweep_file: Write) -> None:
+    file = sweep_file(boards=1)
+    cell = cells_of(read_sweep(file), file.parent)[0]
+    with Results(file.parent / "results") as results:
+        done = results.commit(cell, Outcome(status="float-only", bundle=b"bundle"))
+        assert results.finished(cell) == done
+        written = results.folder / "cells" / f"{cell.slug}.json"
+        whole = written.read_bytes()
+        for damaged in (whole[:40], b"", b"[]", whole.replace(b"sweep-cell/1", b"sweep-cell/2")):
+            written.write_bytes(damaged)
+            assert results.finished(cell) is None
+        written.write_bytes(whole)
+        assert results.finished(msgspec.structs.replace(cell, key="of other inputs")) is None
+        assert results.finished(cell) == done
+        (results.folder / done.bundle).unlink()
+        assert results.finished(cell) is None
 
 
 def test_sweep__interrupted__keeps_what_is_finished_and_nothing_half(sweep_file: Write) -> None:
