@@ -134,7 +134,8 @@ class CalibrationSet:
         if not any(map(len, out)):  # one or two single inputs: there is nothing to hold out
             return self, replace(self, shared=True, problems=())
         kept = [index for index, unit in enumerate(out) if len(unit)]
-        return replace(self, units=tuple(rest)), self._only(kept, tuple(out))
+        # Both sides are of the same files, which are no copies of each other for that.
+        return replace(self, units=tuple(rest)), replace(self._only(kept, tuple(out)), prints=())
 
     def rolled(self, contract: Contract, run: Run) -> CalibrationSet:
         """Replace the zero states by those that the model itself makes, sample by sample, while they are walked through.

@@ -15,6 +15,7 @@ from edgesdk_converters.calibration_report.copies import duplicates, leakage
 from edgesdk_converters.calibration_report.coverage import coverage, excitation
 from edgesdk_converters.calibration_report.quality import quality
 from edgesdk_converters.calibration_report.survey import MOST, survey
+from edgesdk_converters.progress import Progress, Quiet
 from edgesdk_converters.quantize.nan import float_tensors
 from edgesdk_converters.quantize.ranges import Observer
 from edgesdk_converters.report.record import CalibrationFindings, Finding
@@ -32,31 +33,35 @@ def examine(
     outputs: Sequence[OutputSpec] | None = None,
     observer: Observer | None = None,
     model: onnx.ModelProto | None = None,
+    progress: Progress | None = None,
 ) -> CalibrationFindings:
     """Look for what makes a calibration set worse than it could be.
 
     Args:
         calibration: The samples that ranges come from.
-        evaluation: Those that judge; None where there are none of their own.
+        evaluation: Those that judge; None, or the calibration samples themselves, where there are no others.
         contract: Of the model.
         run: One inference of the float model.
         outputs: Its outputs with their branches, in the order of ``run``; None are those of the contract.
         observer: Of the same samples: its ranges answer whether the samples are enough.
         model: The same float model as ONNX, to observe all activations where there is no observer. Without either, the ranges
             of inputs and outputs have to do.
+        progress: Where to say what is being done.
 
     Returns:
         Warnings first.
     """
-    found = survey(calibration, run, contract.outputs if outputs is None else outputs)
+    found = survey(calibration, run, contract.outputs if outputs is None else outputs, progress or Quiet())
     groups, findings = coverage(calibration, found, contract)
     findings += excitation(found, contract)
     findings += duplicates(calibration)
-    if evaluation is not None:
+    if evaluation is not None and not evaluation.shared:
         findings += leakage(calibration, evaluation)
     findings += quality(calibration, contract)
     if observer is None and model is not None:
-        observer = Observer(model, calibration.thinned(MOST).feeds, float_tensors(model), histograms=False)
+        observer = Observer(
+            model, calibration.thinned(MOST).feeds, float_tensors(model), histograms=False, progress=progress
+        )
     answer = amount(*((found.lows, found.highs) if observer is None else observer.trace))
     missing = [one for one in findings if one.severity == "warning" and one.subject in {"coverage", "excitation"}]
     count = len(calibration.units)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgesdk.bundle.manifest import Branch, OutputSpec
 from edgesdk_converters.calibration import CalibrationSet, Feed
 from edgesdk_converters.guard.fidelity import branches_of, cut
+from edgesdk_converters.progress import Progress
 
 Array = NDArray[Any]
 Run = Callable[[Feed], Sequence[Array]]
@@ -75,7 +76,7 @@ class Survey:
     highs: NDArray[np.float32]
 
 
-def survey(calibration: CalibrationSet, run: Run, outputs: Sequence[OutputSpec]) -> Survey:
+def survey(calibration: CalibrationSet, run: Run, outputs: Sequence[OutputSpec], progress: Progress) -> Survey:
     """Run the float model over at most 256 inferences."""
     index = [number for number, unit in enumerate(calibration.units) for _ in range(len(unit))]
     step = max(1, -(-len(index) // MOST))
@@ -85,17 +86,20 @@ def survey(calibration: CalibrationSet, run: Run, outputs: Sequence[OutputSpec])
         for branch in branches_of(spec)
     ]
     features, lows, highs = [], [], []
-    for feed in calibration.feeds[::step]:
-        results = run(list(feed))
-        row = []
-        for found, position, branch in pairs:
-            value = cut(results[position], branch)
-            found.add(value, branch.class_axis)
-            row.append(_pooled(value))
-        features.append(np.concatenate(row) if row else np.zeros(1, np.float32))
-        floats = [array for array in (*feed, *results) if array.dtype.kind == "f" and array.size]
-        lows.append([min(0.0, float(array.min())) for array in floats])
-        highs.append([max(0.0, float(array.max())) for array in floats])
+    feeds = calibration.feeds[::step]
+    with progress.bar("looking at the calibration samples", len(feeds)) as bar:
+        for feed in feeds:
+            results = run(list(feed))
+            row = []
+            for found, position, branch in pairs:
+                value = cut(results[position], branch)
+                found.add(value, branch.class_axis)
+                row.append(_pooled(value))
+            features.append(np.concatenate(row) if row else np.zeros(1, np.float32))
+            floats = [array for array in (*feed, *results) if array.dtype.kind == "f" and array.size]
+            lows.append([min(0.0, float(array.min())) for array in floats])
+            highs.append([max(0.0, float(array.max())) for array in floats])
+            bar.advance()
     return Survey(
         branches=tuple(found for found, *_ in pairs),
         units=tuple(index[::step]),

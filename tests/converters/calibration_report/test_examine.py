@@ -13,7 +13,16 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from edgesdk.bundle.manifest import AudioInput, Branch, Contract, ImageInput, InputSpec, OutputSpec, TensorInput
+from edgesdk.bundle.manifest import (
+    AudioInput,
+    Branch,
+    Contract,
+    ImageInput,
+    InputSpec,
+    OutputSpec,
+    StateInput,
+    TensorInput,
+)
 from edgesdk_converters.calibration import CalibrationSet
 from edgesdk_converters.calibration_report import examine
 from edgesdk_converters.calibration_report.coverage import kmeans
@@ -338,3 +347,22 @@ def test_examine__sets_of_the_zoo_give_no_warning(tmp_path: Path, name: str, sid
     assert ("near duplicates" in {one.subject for one in found.findings if one.severity == "warning"}) == (
         name == "ppocr-det"
     )
+
+
+def test_leakage__parts_of_the_same_recording_are_none(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(50, 1, 2)).astype(np.float32))
+    contract = Contract(
+        task="raw",
+        inputs=(
+            InputSpec(name="x", shape=(1, 2), dtype="float32", source=TensorInput()),
+            InputSpec(name="h", shape=(1, 2), dtype="float32", source=StateInput(from_output="hn")),
+        ),
+        outputs=(OutputSpec(name="hn", shape=(1, 2), dtype="float32"),),
+    )
+
+    def run(feed: Sequence[Array]) -> list[Array]:
+        return [np.tanh(feed[0] + feed[1])]
+
+    used, held = CalibrationSet.from_folder(tmp_path, contract).rolled(contract, run).split()
+    found = examine(used, evaluation=held, contract=contract, run=run)
+    assert "leakage" not in {one.subject for one in found.findings}
