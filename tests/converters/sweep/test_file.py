@@ -66,3 +66,8 @@ def test_schema__is_exported_and_takes_what_is_read(sweep_file: Callable[..., Pa
     file = sweep_file(calibrated=True, recipes=["w8a8"])
     jsonschema.Draft202012Validator(exported).validate(yaml.safe_load(file.read_text()))
     read_sweep(file)
+
+
+def test_schema__takes_the_example_of_the_docs() -> None:
+    example = (DOCS / "sweep.md").read_text().partition("```yaml\n")[2].partition("```")[0]
+    jsonschema.Draft202012Validator(sweep_json_schema()).validate(yaml.safe_load(example))
