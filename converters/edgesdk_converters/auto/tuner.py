@@ -15,7 +15,7 @@ from edgesdk.bundle.manifest import BranchFidelity, Contract, OutputSpec
 from edgesdk.errors import CalibrationError, ModelFormatError
 from edgesdk_converters.auto.expected import ExpectedAgreement
 from edgesdk_converters.guard.budget import AGREEMENT_PER_DB, Budget
-from edgesdk_converters.guard.fidelity import FidelityMeter, cut
+from edgesdk_converters.guard.fidelity import FidelityMeter, branches_of, cut, sure
 from edgesdk_converters.guard.metrics import metric_for
 from edgesdk_converters.quantize.nan import explain, nan_weight
 from edgesdk_converters.runner import WORKERS, OnnxRunner
@@ -108,7 +108,7 @@ class Tuner:
         meter = FidelityMeter(self.outputs, self.budget)
         metric = metric_for(self._contract) if self._contract is not None and most is None else None
         votes = {
-            (index, branch.name): (branch, ExpectedAgreement())
+            (index, branch.name): (branch, ExpectedAgreement(), ExpectedAgreement())
             for index, spec in enumerate(self.outputs)
             for branch in spec.branches
             if branch.class_axis is not None
@@ -119,18 +119,30 @@ class Tuner:
             meter.add(expected, got)
             if metric is not None:
                 metric.add(expected, got)
-            for (index, _), (branch, agreement) in votes.items():
-                assert branch.class_axis is not None
-                agreement.add(cut(expected[index], branch), cut(got[index], branch), branch.class_axis)
+            for (index, _), (branch, every, decided) in votes.items():
+                a, b, axis = cut(expected[index], branch), cut(got[index], branch), branch.class_axis
+                assert axis is not None
+                every.add(a, b, axis)
+                decided.add(a, b, axis, where=sure(a.astype(np.float64), axis))
         figures = meter.result()
-        margins = [figure.snr_db - self.budget.min_snr_db for figure in figures if figure.top1_agreement is None]
-        for _, agreement in votes.values():
-            reached = agreement.result()
-            if reached is not None:
-                margins.append((round(reached, 5) - self.budget.min_agreement) / AGREEMENT_PER_DB)
+        margins = []
+        for figure, key in zip(figures, self._keys(), strict=True):
+            margin = figure.snr_db - self.budget.min_snr_db
+            if key in votes:
+                # As the guard has it: all votes, or close values and the votes that the float model is sure of.
+                _, every, decided = votes[key]
+                margin = max(self._votes(every), min(margin, self._votes(decided)))
+            margins.append(margin)
         if metric is not None:
             margins += [short.margin / AGREEMENT_PER_DB for short in metric.missed(self.budget)]
         return Closeness(margin=min(margins, default=math.inf), errors=errors_of(figures))
+
+    def _keys(self) -> list[tuple[int, str]]:
+        return [(index, branch.name) for index, spec in enumerate(self.outputs) for branch in branches_of(spec)]
+
+    def _votes(self, agreement: ExpectedAgreement) -> float:
+        reached = agreement.result()
+        return math.inf if reached is None else (round(reached, 5) - self.budget.min_agreement) / AGREEMENT_PER_DB
 
 
 def errors_of(figures: Sequence[BranchFidelity]) -> dict[str, float]:

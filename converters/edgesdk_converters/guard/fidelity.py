@@ -27,8 +27,14 @@ __all__ = [
 Array = NDArray[Any]
 
 _CAP_DB = 120.0
+SURE = 0.5
 _RARE = 1e-6
 """Probabilities below it count as it: an integer Softmax says 0 where float says 0.0001, which is no infinite surprise."""
+
+
+def sure(expected: Array, axis: int) -> NDArray[np.bool_]:
+    """Which class vectors along ``axis`` give their best class at least a half; of the others, the next sample of noise decides."""
+    return np.asarray(_probabilities(expected, expected, axis).max(axis=axis) >= SURE)
 
 
 def kl_divergence(expected: Array, got: Array, axis: int) -> tuple[float, int]:
@@ -81,6 +87,8 @@ class _Sums:
     dot: float = 0.0
     agree: int = 0
     votes: int = 0
+    sure_agree: int = 0
+    sure_votes: int = 0
     divergence: float = 0.0
     broken: bool = False
 
@@ -99,6 +107,9 @@ class _Sums:
             same = a.argmax(axis=class_axis) == b.argmax(axis=class_axis)
             self.agree += int(same.sum())
             self.votes += int(same.size)
+            decided = sure(a, class_axis)
+            self.sure_agree += int(same[decided].sum())
+            self.sure_votes += int(decided.sum())
             self.divergence += kl_divergence(a, b, class_axis)[0]
 
     @property
@@ -161,14 +172,18 @@ class FidelityMeter:
         return tuple(figures)
 
     def _agrees(self, sums: _Sums, *, close: bool) -> bool:
-        """One of a dozen that differs says nothing: with so few votes it is let pass where the values themselves are close."""
+        """Enough agreement over all votes; or, where the values are close, over those that the float model is sure of.
+
+        A picture of nothing that the classes know is decided by the last bit, and one of a dozen that differs says nothing: neither
+        is a reason to refuse, as long as the values themselves keep the limit of other branches.
+        """
         limit = self.budget.min_agreement
         if not sums.votes:
             return False
-        few = sums.votes * (1 - limit) < 1
-        return round(sums.agree / sums.votes, 4) >= limit or (
-            few and close and sums.votes - sums.agree <= 1 < sums.votes
-        )
+        if round(sums.agree / sums.votes, 4) >= limit:
+            return True
+        misses = sums.sure_votes - sums.sure_agree
+        return close and misses <= self.budget.allowed_misses(sums.sure_votes) and sums.votes > 1
 
 
 def worst_margin(fidelity: Sequence[BranchFidelity], budget: Budget | None = None) -> float:

@@ -21,7 +21,8 @@ def agreement(noise: float, votes: int, seed: int) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("noise", [0.02, 0.05, 0.1])  # far below the limit a third class overtakes, too
-def test_expected__is_what_is_counted_over_many(noise: float) -> None:
+def test_expected__is_what_is_counted_over_many(noise: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgesdk_converters.auto.expected.COUNTED", 10**9)
     expected, counted = agreement(noise, 20_000, 0)
     assert expected == pytest.approx(counted, abs=0.01)
 
@@ -29,6 +30,11 @@ def test_expected__is_what_is_counted_over_many(noise: float) -> None:
 def test_expected__of_few_varies_less_than_a_count() -> None:
     pairs = np.asarray([agreement(0.1, 48, seed) for seed in range(60)])
     assert pairs[:, 0].std() < 0.6 * pairs[:, 1].std()
+
+
+def test_expected__many_are_counted() -> None:
+    expected, counted = agreement(0.3, 600, 0)
+    assert expected == counted
 
 
 def test_expected__nothing_moved() -> None:

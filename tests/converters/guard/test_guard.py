@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from edgesdk.bundle.manifest import Branch, OutputSpec
+from edgesdk.bundle.manifest import Branch, BranchFidelity, OutputSpec
 from edgesdk_converters.guard import Budget, FidelityMeter, measure, snr_db
 from edgesdk_converters.guard.fidelity import in_words, worst_margin
 
@@ -86,14 +86,21 @@ def test_meter__limits_of_the_budget() -> None:
     assert "expected at least 30 dB" in in_words(meter.result()[0], Budget(min_snr_db=30))
 
 
-def test_meter__one_of_a_dozen_passes_where_the_values_are_close() -> None:
-    spec = OutputSpec(name="y", shape=(1, 2), dtype="float32", branches=(Branch(name="y", class_axis=1),))
-    for noise, passes in ((0.02, True), (0.9, False)):
+def test_meter__what_float_is_not_sure_of_decides_nothing_where_the_values_are_close() -> None:
+    spec = OutputSpec(name="y", shape=(1, 4), dtype="float32", branches=(Branch(name="y", class_axis=1),))
+
+    def figure(undecided: int, decided_misses: int, noise: float = 0.01) -> BranchFidelity:
         meter = FidelityMeter([spec])
-        for index in range(12):
-            good = np.asarray([[1.0, 0.99 if index == 0 else 0.0]])
-            meter.add([good], [good + (np.asarray([[-noise, noise]]))])
-        figure = meter.result()[0]
-        assert (figure.top1_agreement or 0) < 0.98
-        assert figure.passed is passes
-        assert (worst_margin([figure]) >= 0) is passes
+        tie, clear = np.asarray([[0.3, 0.29, 0.2, 0.21]]), np.asarray([[0.97, 0.01, 0.01, 0.01]])
+        swap = np.asarray([[-noise, noise, 0, 0]])
+        for _ in range(undecided):
+            meter.add([tie], [tie + swap])
+        for index in range(100):
+            meter.add([clear], [clear if index >= decided_misses else clear[:, ::-1]])
+        return meter.result()[0]
+
+    assert (figure(20, 0).top1_agreement or 0) == pytest.approx(100 / 120, abs=1e-4)
+    assert figure(20, 0).passed
+    assert worst_margin([figure(20, 0)]) == 0
+    assert not figure(20, 3).passed  # 3 of 100 that float was sure of
+    assert not figure(200, 0, noise=0.2).passed  # not close
