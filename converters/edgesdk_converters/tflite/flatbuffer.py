@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from edgesdk.errors import ModelFormatError
 
 IDENTIFIER = b"TFL3"
+ALIGNMENT = 16
+"""Of constant data in the file: kernels read it where it lies."""
 
 
 def schema() -> Any:
@@ -91,9 +93,26 @@ def write(model: Any) -> bytes:
     import flatbuffers
 
     weights = sum(len(buffer.data) for buffer in model.buffers if buffer.data is not None)
-    builder = flatbuffers.Builder((1 << 20) + weights)  # growing by doubling would copy everything again and again
+    # Made by type(): the library has no types to derive from, and its builder no attributes to set.
+    aligned = type("AlignedBuilder", (flatbuffers.Builder,), {"CreateNumpyVector": _vector})
+    # Growing by doubling would copy everything again and again: make room at once.
+    builder: Any = aligned((1 << 20) + weights + ALIGNMENT * len(model.buffers))
     builder.Finish(model.Pack(builder), IDENTIFIER)
     return bytes(builder.Output())
+
+
+def _vector(builder: Any, array: NDArray[Any]) -> int:
+    """A numpy vector; bytes (weights) begin at a multiple of `ALIGNMENT`, as the schema's ``force_align`` asks.
+
+    The Python library knows neither that attribute nor how to write bytes without swapping them first.
+    """
+    if array.dtype != np.uint8 or array.size == 0:
+        return int(super(type(builder), builder).CreateNumpyVector(array))
+    builder.StartVector(1, array.size, ALIGNMENT)
+    builder.head -= array.size
+    builder.Bytes[builder.head : builder.head + array.size] = array.tobytes()
+    builder.vectorNumElems = array.size
+    return int(builder.EndVector())
 
 
 def ids(vector: Any) -> list[int]:

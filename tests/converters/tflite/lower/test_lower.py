@@ -44,6 +44,14 @@ def test_lower__names_and_signature_are_kept(onnx_graph: Check) -> None:
     assert len(set(names)) == len(names)
 
 
+def test_lower__constants_lie_aligned(onnx_graph: Check) -> None:
+    arrays = {"w": weight(4, 3, 3, 3), "v": weight(7, 4, 1, 1), "b": weight(7)}
+    text = "g (float[1,3,8,8] x) => (float[1,7,8,8] y) { c = Conv<pads=[1,1,1,1]>(x, w) y = Conv(c, v, b) }"
+    content = lower(onnx_graph(text, arrays))
+    for array in (arrays["w"].transpose(0, 2, 3, 1), arrays["v"].transpose(0, 2, 3, 1), arrays["b"]):
+        assert content.index(array.tobytes()) % 16 == 0
+
+
 def test_lower__half_keeps_float16_behind_dequantize(check: Check) -> None:
     lowered = check(SMALL, {"w": weight(4, 3, 3, 3)}, half=True, tolerance=2e-3)
     assert lowered.codes["DEQUANTIZE"] == 1
