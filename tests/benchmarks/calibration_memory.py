@@ -1,7 +1,7 @@
 """Prints the peak memory of calibration with few and with many samples: `python tests/benchmarks/calibration_memory.py`.
 
-Every figure is the largest resident set of a process of its own that reads a folder, holds a fifth of it out, and observes the activations
-of a small convolutional model; and of one that only loads the model and runs it once, for comparison.
+Every figure is the largest resident set of a process of its own that reads a folder, holds a fifth of it out, observes the activations of a small
+convolutional model, and quantizes it.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ def main() -> int:
     parser.add_argument("--counts", type=int, nargs="+", default=[32, 1024], help="samples")
     parser.add_argument("--kinds", nargs="+", default=["pictures", "arrays"], choices=["pictures", "arrays"])
     parser.add_argument("--limit", type=float, default=1.1, help="most memory with many samples over that with few")
+    parser.add_argument("--recipe", default="w8a8", help="how the model is quantized then")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.child:
-        print(_calibrate(Path(asked.child[0]), Path(asked.child[1])))
+        print(_calibrate(Path(asked.child[0]), Path(asked.child[1]), asked.recipe))
         return 0
     worst = 0.0
     print("input                samples   peak MB     over     seconds")
@@ -44,7 +45,7 @@ def main() -> int:
                     folder = Path(temporary) / f"{kind}-{size}-{count}"
                     _write(folder, kind, size, count)
                     began = time.perf_counter()
-                    command = [sys.executable, __file__, "--child", str(model), str(folder)]
+                    command = [sys.executable, __file__, "--recipe", asked.recipe, "--child", str(model), str(folder)]
                     peak = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
                     first = first or peak
                     worst = max(worst, peak / first)
@@ -59,22 +60,23 @@ def main() -> int:
     return int(worst > asked.limit)
 
 
-def _calibrate(model: Path, folder: Path) -> float:
+def _calibrate(model: Path, folder: Path, recipe: str) -> float:
     import resource
 
     from edgesdk.bundle.manifest import Contract, ImageInput, InputSpec, OutputSpec
     from edgesdk_converters.calibration import CalibrationSet
-    from edgesdk_converters.quantize.ranges import Observer
+    from edgesdk_converters.quantize.quantizer import Quantizer
+    from edgesdk_converters.quantize.recipes import load_recipe
 
     loaded = onnx.load(model)
     size = loaded.graph.input[0].type.tensor_type.shape.dim[2].dim_value
     image = InputSpec(name="x", shape=(1, 3, size, size), dtype="float32", source=ImageInput(layout="NCHW"))
     contract = Contract(
-        task="raw", inputs=(image,), outputs=(OutputSpec(name="y", shape=(1, 16, 1, 1), dtype="float32"),)
+        task="raw", inputs=(image,), outputs=(OutputSpec(name="y", shape=(1, 32, 1, 1), dtype="float32"),)
     )
     used, held_out = CalibrationSet.from_folder(folder, contract).split()
-    observer = Observer(loaded, used.feeds, [name for node in loaded.graph.node for name in node.output])
-    observer.ranges("mse")
+    quantizer = Quantizer(loaded, used.feeds)
+    quantizer.apply(quantizer.plan(load_recipe(recipe)))
     if len(held_out.feeds) == 0:
         raise SystemExit("nothing was held out")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # kilobytes on Linux

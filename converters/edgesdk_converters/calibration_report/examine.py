@@ -9,6 +9,7 @@ import onnx
 from numpy.typing import NDArray
 
 from edgesdk.bundle.manifest import Contract, OutputSpec
+from edgesdk.errors import CalibrationError
 from edgesdk_converters.calibration import CalibrationSet, Feed
 from edgesdk_converters.calibration_report.amount import FEWEST, Amount, amount
 from edgesdk_converters.calibration_report.copies import duplicates, leakage
@@ -74,6 +75,17 @@ def examine(
         groups=groups,
         stability=answer.curve,
     )
+
+
+def require_excited(found: CalibrationFindings) -> None:
+    """Refuse samples that leave a branch of the model asleep: its range would be a guess.
+
+    Raises:
+        CalibrationError: Names every such branch and what to do.
+    """
+    asleep = [one.text for one in found.findings if one.subject == "excitation" and one.severity == "warning"]
+    if asleep:
+        raise CalibrationError("the calibration samples do not excite all of the model:\n  " + "\n  ".join(asleep))
 
 
 def _about_amount(answer: Amount, inferences: int, samples: int) -> Finding:

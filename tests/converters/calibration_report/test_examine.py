@@ -23,8 +23,9 @@ from edgesdk.bundle.manifest import (
     StateInput,
     TensorInput,
 )
+from edgesdk.errors import CalibrationError
 from edgesdk_converters.calibration import CalibrationSet
-from edgesdk_converters.calibration_report import examine
+from edgesdk_converters.calibration_report import examine, require_excited
 from edgesdk_converters.calibration_report.coverage import kmeans
 from edgesdk_converters.quantize.ranges import Observer
 from edgesdk_converters.report.record import CalibrationFindings, Finding
@@ -91,6 +92,7 @@ def edit(folder: Path, count: int, change: Callable[[Any], Any]) -> list[str]:
 def test_examine__good_set(folder: Path) -> None:
     found = look(folder)
     assert {one.severity for one in found.findings} == {"ok"}, found.findings
+    require_excited(found)
     assert found.enough
     assert found.verdict.startswith("yes: 60 samples fix the ranges to within ")
     assert sum(found.groups.values()) == found.samples == 60
@@ -258,11 +260,16 @@ def test_excitation__detector_that_never_finds_anything(folder: Path) -> None:
         return [np.concatenate([np.tile(feed[0].mean(axis=(2, 3)), (1, 1)), feed[0].std()[None, None], [[0.1, 0.2]]], axis=1)
                 .astype(np.float32)[..., None].repeat(8, axis=2) + feed[0][:1, 0, 0, 0] * 0.01]  # fmt: skip
 
-    one = about(look(folder, contract, run), "excitation")
+    found = look(folder, contract, run)
+    one = about(found, "excitation")
     assert one.text.startswith(
         "score branch 'output0/scores' never reaches its threshold 0.4; its highest score is 0.2"
     )
     assert one.text.endswith("add samples with something to find in them.")
+    with pytest.raises(
+        CalibrationError, match=r"(?s)do not excite all of the model:.*output0/scores.*add samples with"
+    ):
+        require_excited(found)
 
 
 def test_amount__too_few(folder: Path) -> None:
