@@ -65,13 +65,13 @@ def export_estimator(estimator: Any, spec: ModelSpec, *, file: str, sha256: str 
     hint = next(iter(spec.inputs.items()), None)
     name = hint[0] if hint else "input"
     shape = hint[1].shape if hint else None
-    features = getattr(estimator, "n_features_in_", None)
+    features: Any = getattr(estimator, "n_features_in_", None)
     if shape is None and features is None:
         raise ConversionError(
             f"{file}: the {type(estimator).__name__} does not say how many features it takes; it may not be fitted. Fit it before it "
             "is saved, or state the shape in a file and pass it with --spec:\ninputs:\n  input: {shape: [1, <features>]}"
         )
-    kind = skl2onnx.common.data_types.FloatTensorType(list(shape) if shape else [None, int(features)])
+    kind = skl2onnx.common.data_types.FloatTensorType(list(shape) if shape else [None, int(features or 0)])
     is_classifier = bool(getattr(sklearn.base, "is_classifier", lambda _: False)(estimator))
     try:
         with warnings.catch_warnings():

@@ -167,7 +167,7 @@ def _signature(content: bytes, file: str) -> str:
         raise ModelFormatError(
             f"{file}: its saved_model.pb is cut off ({len(content)} bytes do not parse). Copy, download or export the folder again."
         ) from error
-    known = [name for graph in saved.meta_graphs for name in graph.signature_def if not name.startswith("__")]
+    known: list[str] = [name for graph in saved.meta_graphs for name in graph.signature_def if not name.startswith("__")]
     for name in _SIGNATURES:
         if name in known:
             return name
@@ -180,8 +180,9 @@ def _signature(content: bytes, file: str) -> str:
 
 
 def _convert(tensorflow: Any, folder: Path, signature: str, file: str, digest: str) -> SourceModel:
-    from tf2onnx import convert, tf_loader
+    from tf2onnx import convert, tf_loader, utils
 
+    utils.INTERNAL_NAME = 1  # its counter of names goes on in a process: the same model would differ the second time
     try:
         with _quiet():
             graph, inputs, outputs, names = tf_loader.from_saved_model(

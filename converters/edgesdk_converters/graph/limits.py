@@ -34,6 +34,10 @@ def structure_problems(model: onnx.ModelProto) -> list[str]:
     if _depth(model.graph) > _DEEPEST:
         return [f"its sub-graphs are nested more than {_DEEPEST} deep"]
     known = set(onnx.TensorProto.DataType.values()) - {onnx.TensorProto.UNDEFINED}
+    for value in (*model.graph.input, *model.graph.output):
+        kind = value.type.tensor_type.elem_type
+        if value.type.WhichOneof("value") == "tensor_type" and kind not in known:
+            return [f"{value.name!r} is of an unknown type ({kind})"]
     for tensor in all_tensors(model):
         dims = list(tensor.dims)
         words = f"constant {tensor.name!r} of shape {dims}"
