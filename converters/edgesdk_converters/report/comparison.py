@@ -221,7 +221,7 @@ def _bar(share: float) -> Html:
 
 def _stability(points: tuple[tuple[int, float], ...]) -> Html | None:
     """How much the ranges still move as samples are added."""
-    known = [(count, change) for count, change in points if count > 0 and change == change and abs(change) < 1e30]  # noqa: PLR0124 - not NaN
+    known = [(count, change) for count, change in points if count > 0 and 0 <= change < 1e6]
     if len(known) < 2:
         return None
     top = max(change for _, change in known) * 1.15 or 1.0

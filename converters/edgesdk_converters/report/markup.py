@@ -77,8 +77,15 @@ NBSP = "\N{NO-BREAK SPACE}"
 # -- numbers ---------------------------------------------------------------------------------------------------------
 
 
+def sane(value: float) -> bool:
+    """Whether a number can be written out and drawn: what is not finite stands in a record as 1e300."""
+    return math.isfinite(value) and abs(value) < 1e15
+
+
 def size(count: float) -> str:
     """Bytes in decimal units, as file managers and data sheets have them: ``52.4 kB``."""
+    if not sane(count):
+        return number(count)
     if count < 1000:
         return f"{count:.0f}{NBSP}B"
     for unit, scale in (("kB", 1e3), ("MB", 1e6), ("GB", 1e9)):
@@ -94,13 +101,13 @@ def milliseconds(value: float) -> str:
 
 def times(value: float) -> str:
     """A ratio: ``0.47x``."""
-    return f"{value:.2f}\N{MULTIPLICATION SIGN}"
+    return f"{value:.2f}\N{MULTIPLICATION SIGN}" if sane(value) else number(value)
 
 
 def percent(share: float) -> str:
     """``99.2 %``; what is nearly all never reads as all."""
-    if not math.isfinite(share):
-        return "?"
+    if not sane(share):
+        return number(share)
     text = f"{share * 100:.1f}"
     if text == "100.0" and share < 1:
         text = f"{math.floor(share * 1e4) / 100:.2f}"
@@ -109,6 +116,8 @@ def percent(share: float) -> str:
 
 def decibel(value: float) -> str:
     """``31.5 dB``; at the meter's cap the two are equal."""
+    if math.isnan(value):
+        return number(value)
     if value >= 120:
         return "equal"
     if value <= -120:
@@ -125,6 +134,8 @@ def number(value: float) -> str:
 
 def digits(value: float) -> str:
     """Three digits that count, no exponent, and thousands told apart."""
+    if not sane(value):
+        return number(value)
     if value == 0:
         return "0"
     value = float(f"{value:.3g}")

@@ -10,7 +10,15 @@ from edgesdk_converters.report import markup
 from edgesdk_converters.report.markup import Html, el
 from edgesdk_converters.report.record import Record, Trial
 from edgesdk_converters.report.svg import Box, Label, Scale, linear_ticks, log_ticks, place
-from edgesdk_converters.report.trials import EQUAL_DB, FidelityAxis, dominated, fidelity_axis, limit_time, quantized
+from edgesdk_converters.report.trials import (
+    EQUAL_DB,
+    FidelityAxis,
+    dominated,
+    fidelity_axis,
+    limit_size,
+    limit_time,
+    quantized,
+)
 
 _WIDTH, _HEIGHT = 500.0, 360.0
 _AREA = Box(58.0, 16.0, _WIDTH - 14.0, _HEIGHT - 46.0)
@@ -49,11 +57,9 @@ def pareto(record: Record) -> Html | None:
     latencies = [
         _Point(number=n, trial=t, x=t.measurement.latency.ratio, y=v, beaten=b)
         for (n, t, v), b in zip(shown, beaten, strict=True)
-        if t.measurement.latency is not None
+        if t.measurement.latency is not None and 0 <= t.measurement.latency.ratio < 1e6
     ]
-    figures = [
-        _panel(sizes, axis, "size of the file (logarithmic)", markup.size, record.limits.get("size_bytes"), log=True)
-    ]
+    figures = [_panel(sizes, axis, "size of the file (logarithmic)", markup.size, limit_size(record), log=True)]
     if latencies:
         figures.append(
             _panel(latencies, axis, "time, as a multiple of float", markup.times, limit_time(record), log=False)

@@ -274,7 +274,7 @@ def _share(share: float) -> list[Html]:
     bar = el(
         "svg",
         el("rect", width=100, height=10, class_="trough"),
-        el("rect", width=round(share * 100, 1), height=10, class_="bar"),
+        el("rect", width=round(min(share, 1.0) * 100, 1), height=10, class_="bar"),
         width=100,
         height=10,
         aria_hidden="true",

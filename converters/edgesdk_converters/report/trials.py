@@ -21,19 +21,27 @@ EQUAL_DB = 60.0
 
 def limit_db(record: Record) -> float:
     """Least SNR of a branch."""
-    return record.limits.get("snr_db", SNR_LIMIT_DB)
+    limit = record.limits.get("snr_db", SNR_LIMIT_DB)
+    return limit if abs(limit) <= 120 else SNR_LIMIT_DB
 
 
 def limit_agreement(record: Record) -> float:
     """Least top-1 agreement of a branch that is a class vector, 0..1."""
-    return record.limits.get("agreement", AGREEMENT_LIMIT)
+    limit = record.limits.get("agreement", AGREEMENT_LIMIT)
+    return limit if 0 <= limit <= 1 else AGREEMENT_LIMIT
 
 
 def limit_time(record: Record) -> float | None:
     """Largest time as a multiple of float's; None where time decided nothing."""
-    if speedup := record.limits.get("speedup"):
-        return 1 / speedup
-    return record.limits.get("time_ratio")
+    speedup = record.limits.get("speedup", 0.0)
+    limit = 1 / speedup if 1e-3 < speedup < 1e3 else record.limits.get("time_ratio", 0.0)
+    return limit if 1e-3 <= limit <= 1e3 else None
+
+
+def limit_size(record: Record) -> float | None:
+    """Largest size of a file in bytes; None where it decided nothing."""
+    limit = record.limits.get("size_bytes", 0.0)
+    return limit if 1 <= limit < 1e15 else None
 
 
 def margin(figure: BranchFidelity, record: Record) -> float:
@@ -76,10 +84,15 @@ class FidelityAxis:
         if not measurement.fidelity:
             return None
         if self.kind == "agreement":
-            return min((f.top1_agreement or 0.0) * 100 for f in measurement.fidelity)
+            return min(_between(0.0, (f.top1_agreement or 0.0) * 100, 100.0) for f in measurement.fidelity)
         if self.kind == "snr":
-            return min(min(f.snr_db, EQUAL_DB) for f in measurement.fidelity)
-        return min(max(-EQUAL_DB, min(margin(f, record), EQUAL_DB)) for f in measurement.fidelity)
+            return min(_between(-EQUAL_DB, f.snr_db, EQUAL_DB) for f in measurement.fidelity)
+        return min(_between(-EQUAL_DB, margin(f, record), EQUAL_DB) for f in measurement.fidelity)
+
+
+def _between(low: float, value: float, high: float) -> float:
+    """Within the axis; what is no number is at its lower end."""
+    return max(low, min(value, high)) if value == value else low  # noqa: PLR0124 - not NaN
 
 
 def fidelity_axis(record: Record) -> FidelityAxis:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from edgesdk_converters.report import markup
 from edgesdk_converters.report.histograms import clipped
+from edgesdk_converters.report.page import page
 from edgesdk_converters.report.pareto import pareto
-from edgesdk_converters.report.record import Record, TensorHistogram, Trial
+from edgesdk_converters.report.record import CalibrationFindings, Record, TensorHistogram, Trial
 from edgesdk_converters.report.sensitivity import error_db
 from edgesdk_converters.report.svg import Box, Scale, linear_ticks, log_ticks, place
 from edgesdk_converters.report.trials import dominated, fidelity_axis, verdict
@@ -130,6 +132,42 @@ def test_pareto__budget_lines_and_faint_losers(record: Record, trial: Callable[.
     assert plot.count('class="budget"') == 4  # fidelity and size; fidelity and time
     assert plot.count('class="mark faint"') >= 2
     assert "6 onnx-int8" in plot
+
+
+ANY = st.floats(allow_nan=True, allow_infinity=True) | st.sampled_from([0.0, 1e300, -1e300, 1e-300])
+
+
+@given(rows=st.lists(st.tuples(st.integers(0, 10**12), ANY | st.none(), ANY, ANY), max_size=6), limit=ANY)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    deadline=None,
+    max_examples=60,
+    phases=[Phase.explicit, Phase.generate],  # an example carries the whole record: shrinking takes minutes
+)
+def test_page__any_numbers__still_draws(
+    record: Record, trial: Callable[..., Trial], rows: list[tuple[int, float | None, float, float]], limit: float
+) -> None:
+    base = record
+    trials = []
+    for size, ratio, snr, other in rows:
+        one = trial("onnx-int8", size=size, ratio=ratio, snr=snr, chosen=bool(size % 2))
+        more = {"metrics": {"f1": other}, "peak_memory_bytes": size}
+        trials.append(msgspec.structs.replace(one, measurement=msgspec.structs.replace(one.measurement, **more)))
+    cost = msgspec.structs.replace(base.sensitivity[0], error={"a": limit})
+    histogram = msgspec.structs.replace(base.histograms[0], chosen_high=limit)
+    found = CalibrationFindings(samples=1, enough=True, verdict="Yes", stability=((1, 0.5), (2, limit), (0, 1.0)))
+    text = page(
+        msgspec.structs.replace(
+            base,
+            trials=tuple(trials),
+            limits={"snr_db": limit, "speedup": limit, "size_bytes": limit, "new": limit},
+            sensitivity=(cost,),
+            histograms=(histogram,),
+            calibration=found,
+            sparsity={"n": limit},
+        )
+    )
+    assert not re.search(r' (?:x|y|cx|cy|width|height|[xy][12]|d)="[^"]*(?:nan|inf)', text)
 
 
 def test_clipped__share_outside() -> None:
