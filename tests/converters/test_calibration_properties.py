@@ -98,6 +98,7 @@ def test_part__any_set(contents: list[int], data: st.DataObject) -> None:
 
 
 @given(st.lists(st.integers(1, 4), max_size=8), st.slices(20))
+@settings(deadline=None)
 def test_feeds__slices_like_a_list(lengths: list[int], cut: slice) -> None:
     units = [[[np.asarray([number, position])] for position in range(length)] for number, length in enumerate(lengths)]
     flat = [feed for unit in units for feed in unit]
@@ -107,6 +108,7 @@ def test_feeds__slices_like_a_list(lengths: list[int], cut: slice) -> None:
 
 
 @given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=50), st.floats(1e-3, 1e4))
+@settings(deadline=None)
 def test_histogram__counts_everything_within_its_reach(values: list[float], scale: float) -> None:
     histogram = Histogram()
     for value in values:
