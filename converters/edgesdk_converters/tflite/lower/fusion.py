@@ -11,7 +11,9 @@ from edgesdk_converters.tflite.lower.registry import rule_of
 
 
 def fuse(graph: Graph) -> None:
-    """All rewrites, in place."""
+    """All rewrites, in place; none where shapes are missing, for such a graph is refused anyway."""
+    if not complete(graph):
+        return
     drop_identities(graph)
     fold_batch_norm(graph)
     rewrite(graph)
@@ -24,12 +26,19 @@ def fuse(graph: Graph) -> None:
 
 def simplify(graph: Graph) -> None:
     """Those of the rewrites whose result is plain ONNX, in place."""
+    if not complete(graph):
+        return
     drop_identities(graph)
     fold_batch_norm(graph)
     rewrite(graph, to_onnx=True)
     fold_affine(graph)
     fuse_bias(graph, op_types=("Conv", "ConvTranspose"))
     drop_dead(graph)
+
+
+def complete(graph: Graph) -> bool:
+    """Whether every tensor's shape is known."""
+    return all(not name or name in graph.infos for node in graph.nodes for name in (*node.inputs, *node.outputs[:1]))
 
 
 def drop_identities(graph: Graph) -> None:

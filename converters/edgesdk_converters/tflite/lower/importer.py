@@ -18,7 +18,21 @@ _LARGE = 1024
 """Elements; larger constants are never a shape, and shape inference is faster without them."""
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 _DTYPES = frozenset(
-    {"float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool", "int4", "uint4", "uint32", "uint16"}
+    {
+        "float32",
+        "float64",
+        "float16",
+        "int64",
+        "int32",
+        "int16",
+        "int8",
+        "uint8",
+        "bool",
+        "int4",
+        "uint4",
+        "uint32",
+        "uint16",
+    }
 )
 
 

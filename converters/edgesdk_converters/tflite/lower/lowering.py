@@ -14,8 +14,9 @@ from edgesdk_converters.tflite.lower.ir import Array, Graph, Info, Layout, Node,
 from edgesdk_converters.tflite.lower.problems import Refusal
 from edgesdk_converters.tflite.lower.registry import rule_of
 
-INNER = {"int64": "int32", "float16": "float32"}
-"""Types that are computed in another one: int64 holds shapes and indices in ONNX, and TFLite's kernels want int32."""
+INNER = {"int64": "int32", "float16": "float32", "float64": "float32"}
+"""Types that are computed in another one: int64 holds shapes and indices in ONNX, and TFLite's kernels want int32.
+float64 comes from exporters that count a detector's anchors in it."""
 _COMPUTED = frozenset({"float32", "int32", "int16", "int8", "uint8", "bool", "int4", "uint32"})
 
 

@@ -62,7 +62,8 @@ def _mixed(operator: Operator) -> bool:
     kinds = {tensor.dtype for tensor in tensors}
     integer = [tensor for tensor in tensors if tensor.dtype in _INTEGERS]
     if (
-        operator.inputs[0] is not None
+        operator.inputs
+        and operator.inputs[0] is not None
         and operator.inputs[0].dtype == "float32"
         and operator.outputs[0].dtype == "float32"
     ):

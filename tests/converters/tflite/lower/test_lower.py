@@ -121,9 +121,28 @@ def test_lower__dynamic_input() -> None:
         lower(model)
 
 
-def test_lower__strings_and_doubles(onnx_graph: Check) -> None:
-    with pytest.raises(NotExpressibleError, match=r"double|float64.*Export the model in float32"):
-        lower(onnx_graph("g (double[2] x) => (double[2] y) { y = Relu(x) }"))
+def test_lower__strings(onnx_graph: Check) -> None:
+    with pytest.raises(
+        NotExpressibleError, match=r"string, for which TFLite has no kernels.*Export the model in float32"
+    ):
+        lower(onnx_graph("g (string[2] x) => (string[2] y) { y = Identity(x) }"))
+
+
+def test_lower__doubles_are_computed_in_float32(check: Check) -> None:
+    text = "g (float[2] x) => (double[2] y) { d = Cast<to=11>(x) y = Add(d, d) }"
+    assert check(text).codes == {"ADD": 1, "CAST": 1}
+
+
+def test_lower__big_numbers_in_int64(onnx_graph: Check) -> None:
+    model = onnx_graph("g (int64[1] x) => (int64[1] y) { y = Add(x, big) }", {"big": np.asarray([1 << 40], np.int64)})
+    with pytest.raises(NotExpressibleError, match="constant 'big' holds numbers beyond 32 bits"):
+        lower(model)
+
+
+def test_lower__size_that_depends_on_values(onnx_graph: Check) -> None:
+    text = "g (float[4] x) => (int64[1,n] i) { r = Relu(x) i = NonZero(r) }"
+    with pytest.raises(NotExpressibleError, match=r"NonZero 'i': .*(Pin shapes|cut the model before it)"):
+        lower(onnx_graph(text))
 
 
 def test_lower__more_than_two_gigabytes() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from edgesdk_converters.tflite.lower.ir import Array, Node, Tensor
 from edgesdk_converters.tflite.lower.layout import channels_last
 from edgesdk_converters.tflite.lower.lowering import Lowering
-from edgesdk_converters.tflite.lower.padding import pad_with, window_of
+from edgesdk_converters.tflite.lower.padding import Window, pad_with, window_of
 from edgesdk_converters.tflite.lower.registry import Int8, lowers
 
 
@@ -23,6 +23,9 @@ def conv(ctx: Lowering, node: Node) -> None:
     weight_shape = ctx.shape(node.inputs[1])
     window = window_of(ctx, node, shape[2:], weight_shape[2:])
     layout = channels_last(rank)
+    lying = ctx.layout(name)
+    if rank == 4 and _pointwise(window) and (lying[0], lying[-1]) == (0, 1):
+        layout = lying
     data = ctx.tensor(name, layout)
     if rank == 3:
         window = window.two_dimensional()
@@ -54,6 +57,11 @@ def conv(ctx: Lowering, node: Node) -> None:
     flat = ctx.op(code, [data, weights, bias], whole, ctx.dtype(node.outputs[0]), quantization, **options)
     made = ctx.out(node.outputs[0], layout)
     ctx.emit("RESHAPE", [flat, ctx.ints(made.shape)], [made], newShape=list(made.shape))
+
+
+def _pointwise(window: Window) -> bool:
+    """Whether height and width may lie in any order."""
+    return window.name == "VALID" and max(window.kernel) == max(window.strides) == 1
 
 
 def _weights(ctx: Lowering, name: str, rank: int, *, depthwise: bool) -> Tensor:
