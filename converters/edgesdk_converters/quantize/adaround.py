@@ -33,8 +33,7 @@ def adaround(matrix: Matrix, steps: Matrix, moments: Matrix, limit: int, *, star
     first = to_nearest(matrix, steps, limit) if start is None else start
     shape = (groups, -1, width)
     weight, step = matrix.reshape(shape), every.reshape(shape)
-    hessian = np.stack([damped(one) for one in moments])
-    q = _descend(weight, step, hessian, first.reshape(shape).copy(), limit).reshape(matrix.shape)
+    q = _descend(weight, step, damped(moments), first.reshape(shape).copy(), limit).reshape(matrix.shape)
     return no_worse(matrix, steps, moments, q, limit)
 
 

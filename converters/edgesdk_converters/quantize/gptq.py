@@ -24,38 +24,37 @@ def gptq(matrix: Matrix, steps: Matrix, moments: Matrix, limit: int) -> Matrix:
         moments: (G, K, K), symmetric.
         limit: Largest magnitude of an integer.
     """
-    groups, width = moments.shape[0], matrix.shape[1]
+    shape = (moments.shape[0], -1, matrix.shape[1])
     every = np.broadcast_to(steps[:, None] if steps.ndim == 1 else steps, matrix.shape)
-    parts = [
-        _group(w, s, damped(h), limit)
-        for w, s, h in zip(matrix.reshape(groups, -1, width), every.reshape(groups, -1, width), moments, strict=True)
-    ]
-    return no_worse(matrix, steps, moments, np.concatenate(parts), limit)
+    q = _all_groups(matrix.reshape(shape), every.reshape(shape), damped(moments), limit)
+    return no_worse(matrix, steps, moments, q.reshape(matrix.shape), limit)
 
 
 def damped(moments: Matrix, share: float = DAMPING) -> Matrix:
-    """(K, K) with a constant added to its diagonal, so that directions that calibration did not show count a little."""
-    width = moments.shape[0]
-    mean = float(np.trace(moments)) / width
-    return moments + np.eye(width) * (share * mean if mean > 0 else 1.0)
+    """(G, K, K) with a constant added to the diagonals, so that directions that calibration did not show count a little."""
+    width = moments.shape[-1]
+    mean = np.trace(moments, axis1=1, axis2=2) / width
+    return moments + np.eye(width) * np.where(mean > 0, share * mean, 1.0)[:, None, None]
 
 
-def _group(matrix: Matrix, steps: Matrix, moments: Matrix, limit: int) -> Matrix:
-    order = np.argsort(-np.diag(moments), kind="stable")
-    left, step = matrix[:, order].copy(), steps[:, order]
-    inverse = np.linalg.inv(moments[np.ix_(order, order)])
-    upper = np.linalg.cholesky((inverse + inverse.T) / 2).T
+def _all_groups(matrix: Matrix, steps: Matrix, moments: Matrix, limit: int) -> Matrix:
+    """Weights and scales (G, O / G, K), each group in an order of its own."""
+    order = np.argsort(-np.diagonal(moments, axis1=1, axis2=2), axis=1, kind="stable")
+    left, step = (np.take_along_axis(one, order[:, None], axis=2) for one in (matrix, steps))
+    sorted_ = np.take_along_axis(np.take_along_axis(moments, order[:, :, None], axis=1), order[:, None], axis=2)
+    inverse = np.linalg.inv(sorted_)
+    upper = np.linalg.cholesky((inverse + inverse.transpose(0, 2, 1)) / 2).transpose(0, 2, 1)
     q = np.zeros_like(left)
-    width = left.shape[1]
+    width = left.shape[2]
     for start in range(0, width, _BLOCK):
         end = min(start + _BLOCK, width)
-        errors = np.zeros((left.shape[0], end - start))
+        errors = np.zeros((*left.shape[:2], end - start))
         for k in range(start, end):
-            q[:, k] = np.clip(np.rint(left[:, k] / step[:, k]), -limit, limit)
-            error = (left[:, k] - q[:, k] * step[:, k]) / upper[k, k]
-            left[:, k + 1 : end] -= error[:, None] * upper[k, k + 1 : end]
-            errors[:, k - start] = error
-        left[:, end:] -= errors @ upper[start:end, end:]
+            q[:, :, k] = np.clip(np.rint(left[:, :, k] / step[:, :, k]), -limit, limit)
+            error = (left[:, :, k] - q[:, :, k] * step[:, :, k]) / upper[:, k, k, None]
+            left[:, :, k + 1 : end] -= error[:, :, None] * upper[:, None, k, k + 1 : end]
+            errors[:, :, k - start] = error
+        left[:, :, end:] -= errors @ upper[:, start:end, end:]
     result = np.empty_like(q)
-    result[:, order] = q
+    np.put_along_axis(result, order[:, None], q, axis=2)
     return result

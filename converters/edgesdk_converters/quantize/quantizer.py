@@ -128,7 +128,9 @@ class Quantizer:
             shifted = with_shifts(base, find_units(base), rounder.shifts)
             made = qdq.insert(shifted, plan, ranges, weights=rounder, reduce_range=self._reduce_range)
         else:
-            means = self._observer(equalized=plan.equalize).means if ranges and plan.bias_correction else None
+            # Without samples there is nothing to correct by; plans of integer activations were refused above.
+            corrects = plan.bias_correction and len(self._samples) and set(plan.schemes.values()) != {"float"}
+            means = self._observer(equalized=plan.equalize).means if corrects else None
             made = qdq.insert(base, plan, ranges, weights=nearest, reduce_range=self._reduce_range, means=means)
         return halve(made) if half else made
 

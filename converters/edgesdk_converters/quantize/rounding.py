@@ -136,13 +136,11 @@ def best_weights(matrix: Matrix, moments: Moments) -> Matrix:
     """
     if moments.cross is None:
         return matrix
-    groups, width = moments.second.shape[0], matrix.shape[1]
-    parts = []
-    for weight, second, cross in zip(matrix.reshape(groups, -1, width), moments.second, moments.cross, strict=True):
-        full = damped(second)
-        toward = cross + (full - second)
-        parts.append(np.linalg.solve(full.T, (weight @ toward).T).T)
-    return np.concatenate(parts)
+    parts = matrix.reshape(moments.second.shape[0], -1, matrix.shape[1])
+    full = damped(moments.second)
+    toward = parts @ (moments.cross + (full - moments.second))
+    best = np.linalg.solve(full.transpose(0, 2, 1), toward.transpose(0, 2, 1)).transpose(0, 2, 1)
+    return np.asarray(best.reshape(matrix.shape), np.float64)
 
 
 def learn(
