@@ -19,7 +19,6 @@ import onnx
 
 from edgesdk.bundle.manifest import Contract, OutputSpec
 from edgesdk_converters.auto.api import Feeds, Proposal, Quantizes
-from edgesdk_converters.auto.excitation import excitation
 from edgesdk_converters.auto.mixed import fewest, rank
 from edgesdk_converters.auto.sensitivity import as_rows, solo, switchboard
 from edgesdk_converters.auto.tuner import Tuner
@@ -80,8 +79,6 @@ def proposals(
         yield Proposal(plan=plan, model=quantizer.apply(plan), recipe=recipe.name)
         return
     tuner = Tuner(model, outputs, feeds if tuning is None else tuning, budget=budget or Budget(), contract=contract)
-    for finding in excitation(outputs, tuner.expected):
-        progress.say(f"warning: {finding.text}")
     yield from _Search(quantizer, model, tuner, recipe, pinned, instead, progress).run()
 
 

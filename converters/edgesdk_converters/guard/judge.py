@@ -74,7 +74,7 @@ class Judge:
             for index, spec in enumerate(contract.inputs)
             if isinstance(spec.source, StateInput)
         }
-        most = MAX_EVALUATED if labels is None else MAX_LABELLED
+        most = MAX_LABELLED if labels is not None and any(one is not None for one in labels) else MAX_EVALUATED
         total = sum(len(unit) for unit in held_out)
         # States follow from one inference to the next: a stream is cut short where other samples are thinned out.
         step = 1 if self._states else max(1, -(-total // most))
