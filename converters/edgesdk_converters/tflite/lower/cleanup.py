@@ -32,7 +32,7 @@ def tidy(operators: Sequence[Operator], outputs: Sequence[Tensor]) -> list[Opera
     """Operators without detours."""
     kept = _join_reshapes(list(operators), outputs)
     kept = _join_reshapes(sink_reshapes(_drop_dead(kept, outputs), outputs), outputs)
-    return _drop_dead(kept, outputs)
+    return _drop_dead(_absorb_reshapes(_drop_dead(kept, outputs), outputs), outputs)
 
 
 def _join_reshapes(operators: list[Operator], outputs: Sequence[Tensor]) -> list[Operator]:
@@ -60,6 +60,36 @@ def _join_reshapes(operators: list[Operator], outputs: Sequence[Tensor]) -> list
                     continue
         kept.append(operator)
     return kept
+
+
+def _absorb_reshapes(operators: list[Operator], outputs: Sequence[Tensor]) -> list[Operator]:
+    """RESHAPEs that a neighbour does by itself: FULLY_CONNECTED flattens its input, reductions can drop their axes."""
+    boundary = {id(tensor) for tensor in outputs}
+    made_by = {id(tensor): operator for operator in operators for tensor in operator.outputs}
+    taken: dict[int, int] = {}
+    for operator in operators:
+        for tensor in operator.inputs:
+            if tensor is not None:
+                taken[id(tensor)] = taken.get(id(tensor), 0) + 1
+    gone: set[int] = set()
+    for operator in operators:
+        first = operator.inputs[0] if operator.inputs else None
+        maker = made_by.get(id(first))
+        if first is None or maker is None:
+            continue
+        if operator.code == "FULLY_CONNECTED" and maker.code == "RESHAPE" and not operator.options.get("keepNumDims"):
+            operator.inputs[0] = maker.inputs[0]
+        elif operator.code == "RESHAPE" and maker.options.get("keepDims") and taken[id(first)] == 1:
+            places = maker.inputs[1]
+            if id(first) in boundary or places is None or places.data is None:
+                continue
+            left = tuple(size for place, size in enumerate(first.shape) if place not in set(places.data.tolist()))
+            if left == operator.outputs[0].shape:
+                maker.options["keepDims"] = False
+                maker.outputs = operator.outputs
+                made_by[id(operator.outputs[0])] = maker
+                gone.add(id(operator))
+    return [operator for operator in operators if id(operator) not in gone]
 
 
 def _make_instead(operators: list[Operator], source: Tensor, made: Tensor) -> bool:

@@ -249,7 +249,7 @@ def test_layout__nhwc_input_folded_into_the_graph_has_none(check: Check) -> None
     }"""
     lowered = check(text, {"w": weight(4, 3, 3, 3)})
     assert lowered.codes["TRANSPOSE"] == 0
-    assert sum(lowered.codes.values()) == 3
+    assert sum(lowered.codes.values()) == 2
 
 
 def test_layout__channel_shuffle_moves_once(check: Check) -> None:

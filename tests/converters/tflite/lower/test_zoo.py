@@ -47,7 +47,7 @@ def picture(model: onnx.ModelProto) -> dict[str, np.ndarray[Any, Any]]:
     return {value.name: np.ascontiguousarray(small.transpose(2, 0, 1)[None, :channels])}
 
 
-@pytest.mark.parametrize(("name", "most"), [("ppocr-det", 163), ("ppocr-cls", 106), ("ppocr-rec", 204)])
+@pytest.mark.parametrize(("name", "most"), [("ppocr-det", 163), ("ppocr-cls", 105), ("ppocr-rec", 201)])
 def test_zoo__ppocr(compare: Callable[..., Any], name: str, most: int) -> None:
     model = zoo_model(name)
     lowered = compare(model, feeds=picture(model), tolerance=1e-4)
@@ -58,13 +58,13 @@ def test_zoo__ppocr(compare: Callable[..., Any], name: str, most: int) -> None:
 
 def test_zoo__ds_cnn(compare: Callable[..., Any], kws: Path) -> None:
     lowered = compare(prepared(kws / "ds_cnn_fp32.onnx", ModelSpec()), tolerance=1e-4)
-    assert sum(lowered.codes.values()) <= 14
+    assert sum(lowered.codes.values()) <= 13
     assert lowered.codes["TRANSPOSE"] == 0
 
 
 def test_zoo__efficientnet_lite0(compare: Callable[..., Any]) -> None:
     lowered = compare(prepared(onnx_file("efficientnet-lite0"), ModelSpec()), tolerance=1e-4)
-    assert sum(lowered.codes.values()) <= 62
+    assert sum(lowered.codes.values()) <= 61
     assert lowered.codes["TRANSPOSE"] == 1
 
 
