@@ -74,6 +74,16 @@ def content_problems(model: onnx.ModelProto) -> list[str]:
         "standard ONNX operators only (opset 17)"
         for words, node in foreign[:_MOST_LISTED]
     ]
+    unknown = [
+        (words, node)
+        for words, node in _nodes(model.graph)
+        if node.domain in MAIN and not onnx.defs.has(node.op_type, "")
+    ]
+    problems += [
+        f"{words} is operator {node.op_type!r}, which ONNX does not have. Replace it in the model by standard operators, or, if it is a "
+        "TensorFlow one, convert the model to TFLite and give that file"
+        for words, node in unknown[:_MOST_LISTED]
+    ]
     bad = _not_numbers(model)
     if bad is not None:
         problems.append(

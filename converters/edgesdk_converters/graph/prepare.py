@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from edgesdk.bundle.manifest import InputSpec
+from edgesdk.errors import PassError
 from edgesdk_converters.graph.conditions import (
     NO_BATCH_NORM,
     NO_NAN,
@@ -29,7 +30,7 @@ from edgesdk_converters.graph.opset import QDQ_OPSET, raise_opset
 from edgesdk_converters.graph.order import sort_nodes
 from edgesdk_converters.graph.passes import Equal, Pass, Step, run_passes
 from edgesdk_converters.graph.shapes import pin_shapes
-from edgesdk_converters.graph.simplify import first_equal, free_inputs, name_nodes, simplify
+from edgesdk_converters.graph.simplify import EQUAL_DB, equal_limit, first_equal, free_inputs, name_nodes, simplify
 from edgesdk_converters.graph.view import GraphView, attribute
 from edgesdk_converters.runner import OnnxRunner
 
@@ -74,13 +75,15 @@ def prepare(
         attempt("operator set stays as it was", begin)
         attempt("shapes and operator set stay as they were", [])
     prepared, more = first_equal(attempts, reference, feed)
-    equal = Equal(reference, feed)
-    final = run_passes(
-        prepared,
-        [simplify_pass(reference, feed), batch_norm_pass(), hard_swish_pass(), names_pass()],
-        equal=equal,
-        notes=more,
-    )
+    limit = equal_limit(prepared, reference, feed)
+    equal = Equal(reference, feed, limit)
+    slim = run_passes(prepared, [simplify_pass(reference, feed, least_db=limit)], equal=equal, notes=more)
+    for one in (batch_norm_pass(), hard_swish_pass()):
+        try:
+            slim = run_passes(slim, [one], equal=equal, notes=more)
+        except PassError as error:  # the model works without it
+            more.append(f"left out {one.name!r}: {str(error).splitlines()[0]}")
+    final = run_passes(slim, [names_pass()], notes=more)
     return final, [*dict.fromkeys(notes), *more]
 
 
@@ -99,11 +102,11 @@ def opset_pass(file: str) -> Pass:
     )
 
 
-def simplify_pass(reference: OnnxRunner, feed: Sequence[Array]) -> Pass:
+def simplify_pass(reference: OnnxRunner, feed: Sequence[Array], *, least_db: float = EQUAL_DB) -> Pass:
     """Fold constants and shape arithmetic."""
     return Step(
         name="simplify",
-        run=lambda model: simplify(model, reference, [feed]),
+        run=lambda model: simplify(model, reference, [feed], least_db=least_db),
         requires=(ONE_FILE,),
         ensures=(UNIQUE_NAMES, NO_WEIGHT_INPUTS),
     )

@@ -229,3 +229,13 @@ def test_onnx__constant_that_does_not_fit_its_data(tmp_path: Path, small: onnx.M
         ModelFormatError, match=r"constant 'w0' of shape \[\d+, 3, 3, 3\] does not fit its own data.*export it again"
     ):
         read(tmp_path / "m.onnx")
+
+
+def test_onnx__operator_that_does_not_exist(tmp_path: Path, small: onnx.ModelProto) -> None:
+    small.graph.node[3].op_type = "SelfAdjointEigV2"
+    small.opset_import.append(onnx.helper.make_opsetid("ai.onnx.ml", 3))
+    onnx.save(small, tmp_path / "m.onnx")
+    with pytest.raises(
+        ModelFormatError, match=r"node 'relu1' is operator 'SelfAdjointEigV2', which ONNX does not have\. Replace it"
+    ):
+        read(tmp_path / "m.onnx")

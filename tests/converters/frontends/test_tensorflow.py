@@ -12,6 +12,8 @@ from edgesdk_converters.frontends import read_source
 from edgesdk_converters.runner import OnnxRunner
 from edgesdk_converters.spec import ModelSpec
 
+# TensorFlow's tensors do not know numpy 2's copy keyword; only what reads their values here minds.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 WHY = "pip install 'edgesdk-converters[tensorflow]'"
 
 
