@@ -71,7 +71,10 @@ def _lowering(name: str, found: dict[str, Any] | None) -> Iterator[Verdict]:
 
 
 def _both(name: str, result: dict[str, Any]) -> Iterator[Verdict]:
-    found = result.get("ours auto: both formats")
+    forced = result.get("ours w8a8: both formats")
+    found = result.get("ours auto: both formats", forced)
+    if found is not None and found is forced:
+        name = f"{name} (w8a8: auto keeps float in a format)"
     if found is None:
         yield Verdict(
             "int8 ONNX and int8 TFLite decide alike on >= 99 %", name, None, "auto kept float in at least one format"
@@ -93,7 +96,7 @@ def _auto(name: str, result: dict[str, Any]) -> Iterator[Verdict]:
             continue
         condition = f"auto, {road.get('format', '?')}: not slower than float, within its fidelity budget"
         if road.get("failed"):
-            yield Verdict(condition, name, road.get("kept") == "float", road["failed"])
+            yield Verdict(condition, f"{name} (keeps float)", road.get("kept") == "float", road["failed"])
             continue
         told = road.get("agreement", {})
         low = {key: value for key, value in road.get("snr_db", {}).items() if key not in told and value < 20}

@@ -123,5 +123,5 @@ def _newest_python() -> str:
 def _last(text: str) -> str:
     """The line of a traceback that says what is wrong."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    telling = [line for line in lines if "Error" in line or "Exception" in line]
+    telling = [line for line in lines if "Error: " in line or "Exception: " in line]
     return (telling or lines or [""])[-1][:240]

@@ -26,7 +26,7 @@ def run(*more: str, folder: str) -> tuple[float, str]:
     begin = _cpu_of_children()
     command = [tool, "-i", str(copy), "-o", str(output / folder), "-n", "-v", "error", *more]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=job["timeout_s"])
-    lines = [line for line in (done.stdout + done.stderr).splitlines() if "Error" in line]
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if "Error: " in line]
     return _cpu_of_children() - begin, (lines or ["no reason given"])[0][:300] if done.returncode else ""
 
 
