@@ -18,6 +18,11 @@ from edgesdk_converters.graph.view import GraphView, attribute, static_shapes
 
 _RESHAPES = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten"})
 _SAME = frozenset({"Identity", "Cast", "Dropout", "DequantizeLinear", "QuantizeLinear"})
+_RISING = frozenset({"Sigmoid", "Relu", "Clip", "Exp", "Tanh", "LeakyRelu", "Softplus", "Sqrt", "Log", "HardSigmoid"})
+"""Element by element, and larger stays larger: the largest class stays the largest."""
+_POINTWISE = _RISING | {"Neg", "Abs", "Floor", "Round", "Ceil", "Pow", "HardSwish", "Reciprocal"}
+_WITH_CONSTANT = frozenset({"Mul", "Add", "Sub", "Div", "Pow", "Max", "Min"})
+_GATHERS = frozenset({"Gather", "GatherElements"})
 _MOST = 16
 """More parts than this are a loop unrolled, not meanings."""
 
@@ -81,7 +86,40 @@ def _walk(view: GraphView, shapes: Mapping[str, tuple[int, ...]], name: str) -> 
         return _concat(view, shapes, node, shape)
     if node.op_type in ("Slice", "Split"):
         return _cut(view, shapes, node, name)
+    if node.op_type in _POINTWISE | _WITH_CONSTANT:
+        return _pointwise(view, shapes, node, name)
+    if node.op_type in _GATHERS:
+        return _gather(view, shapes, node, name)
     return _whole(name)
+
+
+def _pointwise(view: GraphView, shapes: Mapping[str, tuple[int, ...]], node: Any, name: str) -> _Split:
+    """Scaled, shifted or squashed behind the Concat: the parts are the same, if there is more than one."""
+    sources = [source for source in node.input if source and source not in view.constants]
+    if node.op_type in {"Clip", "Pow"}:
+        sources = sources[:1]
+    if len(sources) != 1 or shapes.get(sources[0]) != shapes[name]:
+        return _whole(name)
+    split = _walk(view, shapes, sources[0])
+    if len(split.parts) < 2:
+        return _whole(name)
+    if node.op_type in _RISING:
+        return split
+    return _Split(split.axis, tuple(_Part(p.tensor, p.start, p.stop) for p in split.parts))
+
+
+def _gather(view: GraphView, shapes: Mapping[str, tuple[int, ...]], node: Any, name: str) -> _Split:
+    """Rows that are picked across the split (the best of the anchors) keep their columns."""
+    before, after = shapes.get(node.input[0]), shapes[name]
+    if before is None or len(before) != len(after):
+        return _whole(name)
+    axis = int(attribute(node, "axis", 0)) % len(before)
+    split = _walk(view, shapes, node.input[0])
+    kept = split.axis is None or (split.axis != axis and before[split.axis] == after[split.axis])
+    if not kept:
+        return _whole(name)
+    parts = tuple(_Part(p.tensor, p.start, p.stop, None if p.class_axis == axis else p.class_axis) for p in split.parts)
+    return _Split(split.axis, parts)
 
 
 def _whole(name: str) -> _Split:

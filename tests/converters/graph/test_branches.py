@@ -86,3 +86,73 @@ def test_branches__slice_keeps_what_it_touches(parse: Parse) -> None:
         }"""
     )
     assert spans(find_branches(model)["y"]) == [(1, 0, 2, None), (1, 2, 5, None)]
+
+
+def test_branches__scaled_behind_the_concat(parse: Parse) -> None:
+    model = parse(
+        HEAD
+        + """ g (float[1, 4, 8] b, float[1, 2, 8] s) => (float[1, 6, 8] y) <float k = {2.0}> {
+          boxes = Relu (b)
+          both = Concat <axis = 1> (boxes, s)
+          scaled = Mul (both, k)
+          y = Sigmoid (scaled)
+        }"""
+    )
+    assert spans(find_branches(model)["y"]) == [(1, 0, 4, None), (1, 4, 6, None)]
+
+
+def test_branches__split_squashed_and_joined_again(parse: Parse) -> None:
+    """YOLOv5: Sigmoid over all, xy and wh decoded, levels flattened."""
+    model = parse(
+        HEAD
+        + """ g (float[1, 3, 4, 4, 7] a) => (float[1, 48, 7] y) <int64[3] sizes = {2, 2, 3}, float k = {2.0}, int64[3] flat = {1, 48, 7}> {
+          all = Sigmoid (a)
+          xy, wh, scores = Split <axis = -1> (all, sizes)
+          xy2 = Mul (xy, k)
+          wh2 = Mul (wh, wh)
+          joined = Concat <axis = -1> (xy2, wh2, scores)
+          y = Reshape (joined, flat)
+        }"""
+    )
+    assert spans(find_branches(model)["y"]) == [(2, 0, 2, None), (2, 2, 4, None), (2, 4, 7, None)]
+
+
+def test_branches__end_to_end_head(parse: Parse) -> None:
+    """Boxes, score and class of the best anchors: [1, 300, 6]."""
+    model = parse(
+        HEAD
+        + """ g (float[1, 900, 4] b, float[1, 900, 1] s, float[1, 900, 1] c, int64[300] best) => (float[1, 300, 6] y) {
+          boxes = Relu (b)
+          scores = Sigmoid (s)
+          classes = Floor (c)
+          all = Concat <axis = -1> (boxes, scores, classes)
+          y = Gather <axis = 1> (all, best)
+        }"""
+    )
+    assert spans(find_branches(model)["y"]) == [(2, 0, 4, None), (2, 4, 5, None), (2, 5, 6, None)]
+
+
+def test_branches__gather_along_the_split_is_one_thing(parse: Parse) -> None:
+    model = parse(
+        HEAD
+        + """ g (float[1, 4, 8] b, float[1, 2, 8] s, int64[3] i) => (float[1, 3, 8] y) {
+          boxes = Relu (b)
+          scores = Sigmoid (s)
+          both = Concat <axis = 1> (boxes, scores)
+          y = Gather <axis = 1> (both, i)
+        }"""
+    )
+    assert find_branches(model) == {"y": ()}
+
+
+def test_branches__split_outputs_are_one_each(parse: Parse) -> None:
+    model = parse(
+        HEAD
+        + """ g (float[1, 4, 8] b, float[1, 2, 8] s) => (float[1, 4, 8] one, float[1, 2, 8] two) <int64[2] sizes = {4, 2}> {
+          boxes = Relu (b)
+          scores = Sigmoid (s)
+          both = Concat <axis = 1> (boxes, scores)
+          one, two = Split <axis = 1> (both, sizes)
+        }"""
+    )
+    assert find_branches(model) == {"one": (), "two": ()}

@@ -235,3 +235,14 @@ def test_fold__old_opset(make_conv: Callable[..., onnx.ModelProto]) -> None:
     spec = InputSpec(name="x", shape=(1, 3, 16, 16), dtype="float32", source=ImageInput(layout="NCHW"))
     with pytest.raises(ConversionError, match=r"opset 13 or newer, the model has 11\. Raise the opset first"):
         fold_input(make_conv(opset=11), spec)
+
+
+def test_fold__leaves_the_board_one_resize(small: onnx.ModelProto) -> None:
+    """The resize of a source's picture (BGR) writes into the input array itself."""
+    before = InputSpec(name="x", shape=(1, 3, 16, 16), dtype="float32", source=ImageInput(layout="NCHW"))
+    _, spec = fold_input(small, before)
+    preprocess = ImagePreprocessor(spec)
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 40, 3), np.uint8)
+    array, _ = preprocess(Picture(pixels=pixels, colour="BGR"))
+    assert preprocess._direct is not None
+    assert np.shares_memory(array, preprocess._direct.pixels)
