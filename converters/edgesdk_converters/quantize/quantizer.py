@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 import onnx
 from numpy.typing import NDArray
 
@@ -19,12 +20,13 @@ from edgesdk_converters.quantize.half import halve
 from edgesdk_converters.quantize.ranges import Observer, Range
 from edgesdk_converters.quantize.recipe import Plan, Recipe, Rule, Scheme
 from edgesdk_converters.quantize.recipes import nearest as nearest_word
-from edgesdk_converters.quantize.rounding import Rounder, learn, with_shifts
+from edgesdk_converters.quantize.rounding import NOT_LEARNED, Rounder, learn, plain_means, with_shifts
 from edgesdk_converters.quantize.units import INTEGER, Quantizable, Unit, find_units
-from edgesdk_converters.quantize.weights import demand_finite, nearest
+from edgesdk_converters.quantize.weights import WeightQuantizer, demand_finite, nearest
 from edgesdk_converters.report.record import TensorHistogram
 
 Array = NDArray[Any]
+Vector = NDArray[np.float64]
 Feeds = Sequence[Sequence[Array]]
 
 MOST_SAMPLES = 256
@@ -120,18 +122,24 @@ class Quantizer:
         """
         self._demand_own(plan)
         base = self._base(equalized=plan.equalize)
-        rounding = plan.rounding != "nearest" and any(scheme != "float" for scheme in plan.schemes.values())
+        rounding = plan.rounding != "nearest" and not NOT_LEARNED.issuperset(plan.schemes.values())
+        if rounding and not len(self._samples):
+            raise CalibrationError(
+                f"no calibration samples: rounding '{plan.rounding}' of recipe '{plan.recipe}' needs some. "
+                f"Give a folder with --calibration, or a recipe with 'rounding: nearest'."
+            )
         ranges = self.ranges(plan) if rounding or _needs_ranges(plan) else {}
         self._say_idle(plan)
+        # Without samples there is nothing to correct by; plans of integer activations were refused above.
+        corrects = plan.bias_correction and len(self._samples) and set(plan.schemes.values()) != {"float"}
+        means: Mapping[str, Vector] = self._observer(equalized=plan.equalize).means if corrects else {}
+        weights: WeightQuantizer = nearest
         if rounding:
-            rounder = self._rounder(plan, base, ranges)
-            shifted = with_shifts(base, find_units(base), rounder.shifts)
-            made = qdq.insert(shifted, plan, ranges, weights=rounder, reduce_range=self._reduce_range)
-        else:
-            # Without samples there is nothing to correct by; plans of integer activations were refused above.
-            corrects = plan.bias_correction and len(self._samples) and set(plan.schemes.values()) != {"float"}
-            means = self._observer(equalized=plan.equalize).means if corrects else None
-            made = qdq.insert(base, plan, ranges, weights=nearest, reduce_range=self._reduce_range, means=means)
+            units = find_units(base)
+            weights = rounder = self._rounder(plan, base, ranges)
+            means = plain_means(units, rounder.shifts, means)
+            base = with_shifts(base, units, rounder.shifts)
+        made = qdq.insert(base, plan, ranges, weights=weights, reduce_range=self._reduce_range, means=means)
         return halve(made) if half else made
 
     def ranges(self, plan: Plan) -> Mapping[str, Range]:

@@ -14,7 +14,8 @@ activations found at run time. ``w8``, ``w4``: integer weights, float arithmetic
 """
 
 Rounding = Literal["nearest", "gptq", "adaround"]
-"""How weights find their integers: each to its nearest; or such that the output of the layer on calibration samples changes least."""
+"""How weights find their integers: each to its nearest; or such that the output of the layer on calibration samples changes least.
+8-bit weights of float activations (``w8``, ``dynamic``) always go to the nearest."""
 
 RECIPE_SCHEMA = "edgesdk.recipe/1"
 PLAN_SCHEMA = "edgesdk.plan/1"

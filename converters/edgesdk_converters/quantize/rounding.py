@@ -39,6 +39,8 @@ Array = NDArray[Any]
 Build = Callable[[Mapping[str, Scheme]], onnx.ModelProto]
 """Quantizes those nodes of the float model that the mapping names; the others stay float."""
 
+NOT_LEARNED: frozenset[Scheme] = frozenset({"float", "w8", "dynamic"})
+"""8-bit weights before float activations: rounding them to nearest loses too little to look for better."""
 STAGES = 16
 """Most passes over the calibration samples; layers of one stage do not see each other's rounding."""
 FEWEST_STAGES = 4
@@ -170,7 +172,7 @@ def learn(
     layers = {
         unit.info.name: layer
         for unit in units
-        if unit.info.weight_elements and schemes.get(unit.info.name, "float") != "float"
+        if unit.info.weight_elements and schemes.get(unit.info.name, "float") not in NOT_LEARNED
         if (layer := layer_of(view, unit.node)) is not None
     }
     order = [unit.info.name for unit in units]
@@ -191,6 +193,14 @@ def learn(
                 # What a layer leaves to its bias is known only once its weights are rounded: the graph is built anew.
                 quantized = build(done)
             bar.advance()
+
+
+def plain_means(
+    units: Sequence[Unit], shifts: Mapping[str, Matrix], means: Mapping[str, Matrix]
+) -> Mapping[str, Matrix]:
+    """Means of the tensors that no layer reads whose bias :func:`with_shifts` has corrected already."""
+    done = {unit.node.input[0] for unit in units if unit.info.name in shifts}
+    return {name: mean for name, mean in means.items() if name not in done}
 
 
 def split(layers: Mapping[str, Layer], most: int = STAGES) -> list[dict[str, Layer]]:

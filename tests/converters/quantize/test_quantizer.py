@@ -197,6 +197,22 @@ def test_apply__weight_only_needs_no_samples(block: onnx.ModelProto, sentences: 
         quantizer.apply(quantizer.plan(recipe("w8a8")))
 
 
+def test_apply__rounding_needs_samples(block: onnx.ModelProto) -> None:
+    quantizer = Quantizer(block)
+    with pytest.raises(CalibrationError, match=r"rounding 'gptq' of recipe 'w4' needs some.*'rounding: nearest'"):
+        quantizer.apply(quantizer.plan(recipe("w4")))
+
+
+def test_apply__bias_of_weight_only_layers(make_conv: Callable[..., onnx.ModelProto], feeds: Feeds) -> None:
+    model = make_conv(channels=32)
+    quantizer = Quantizer(model, feeds[:20])
+    plain, corrected = (
+        worst(model, quantizer.apply(quantizer.plan(recipe("w8", bias_correction=wanted))), feeds[20:])
+        for wanted in (False, True)
+    )
+    assert corrected > plain
+
+
 @pytest.mark.parametrize("rounding", ["gptq", "adaround"])
 def test_apply__same_bytes_twice(rounding: str, classifier: onnx.ModelProto, feeds: Feeds) -> None:
     wanted = recipe("w4a8", rounding=rounding, equalize=True)
