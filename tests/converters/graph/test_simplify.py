@@ -6,10 +6,11 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from edgesdk.errors import ConversionError
 from edgesdk_converters.graph import raise_opset, simplify
-from edgesdk_converters.graph.simplify import first_equal
+from edgesdk_converters.graph.simplify import EQUAL_DB, equal_limit, first_equal
 from edgesdk_converters.runner import OnnxRunner
 
 Feeds = list[list[NDArray[np.float32]]]
@@ -67,3 +68,17 @@ def test_first_equal__nothing_works(small: onnx.ModelProto, feeds: Feeds) -> Non
     broken.graph.node[0].op_type = "Convolve"
     with pytest.raises(ConversionError, match=r"cannot be prepared\. Export it again with opset 17 and static shapes"):
         first_equal([("", lambda: broken)], OnnxRunner(small, name="m.onnx"), feeds[0])
+
+
+def test_equal_limit__ordinary_model_is_held_to_all_of_it(small: onnx.ModelProto, feeds: Feeds) -> None:
+    assert equal_limit(small, OnnxRunner(small), feeds[0]) == EQUAL_DB
+
+
+def test_equal_limit__model_that_is_far_from_itself(small: onnx.ModelProto, feeds: Feeds) -> None:
+    """The same with weights of half precision stands for a model whose rounding depends on who runs it."""
+    other = onnx.ModelProto()
+    other.CopyFrom(small)
+    weight = numpy_helper.to_array(other.graph.initializer[0])
+    noise = np.random.default_rng(0).normal(0, 2e-3 * weight.std(), weight.shape)
+    other.graph.initializer[0].CopyFrom(numpy_helper.from_array((weight + noise).astype(np.float32), "w0"))
+    assert 40.0 <= equal_limit(other, OnnxRunner(small), feeds[0]) < EQUAL_DB
