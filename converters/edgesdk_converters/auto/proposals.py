@@ -32,7 +32,7 @@ FIRST = "everything int8"
 FLOAT: Scheme = "float"
 NEAR_DB = 6.0
 """Another way of choosing ranges that comes this near to the best one on calibration samples is tried, too."""
-SPARE_DB = (0.5, 2.0, 4.0)
+SPARE_DB = (1.0, 3.0, 6.0)
 """What a mixed plan must have to spare on calibration samples, one try after the other: held-out samples are others."""
 
 

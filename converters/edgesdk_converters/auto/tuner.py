@@ -95,6 +95,14 @@ class Tuner:
             if held > KEPT_BYTES and len(chosen) >= _FEWEST:
                 break
         self._feeds, self.expected = chosen, expected
+        self._sure = {
+            (index, branch.name): [
+                sure(cut(answer[index], branch).astype(np.float64), branch.class_axis) for answer in expected
+            ]
+            for index, spec in enumerate(outputs)
+            for branch in spec.branches
+            if branch.class_axis is not None
+        }
 
     def __len__(self) -> int:
         return len(self._feeds)
@@ -105,7 +113,7 @@ class Tuner:
 
     def compare(self, run: Run, *, most: int | None = None) -> Closeness:
         """Compare whatever answers like the model; on ``most`` samples, spread evenly, where that is enough."""
-        meter = FidelityMeter(self.outputs, self.budget)
+        meter = FidelityMeter(self.outputs, self.budget, probabilities=False)
         metric = metric_for(self._contract) if self._contract is not None and most is None else None
         votes = {
             (index, branch.name): (branch, ExpectedAgreement(), ExpectedAgreement())
@@ -114,16 +122,18 @@ class Tuner:
             if branch.class_axis is not None
         }
         step = 1 if most is None else max(1, -(-len(self._feeds) // most))
-        for feed, expected in list(zip(self._feeds, self.expected, strict=True))[::step]:
-            got = run(feed)
+        for number in range(0, len(self._feeds), step):
+            expected = self.expected[number]
+            got = run(self._feeds[number])
             meter.add(expected, got)
             if metric is not None:
                 metric.add(expected, got)
-            for (index, _), (branch, every, decided) in votes.items():
+            for key, (branch, every, decided) in votes.items():
+                index = key[0]
                 a, b, axis = cut(expected[index], branch), cut(got[index], branch), branch.class_axis
                 assert axis is not None
                 every.add(a, b, axis)
-                decided.add(a, b, axis, where=sure(a.astype(np.float64), axis))
+                decided.add(a, b, axis, where=self._sure[key][number])
         figures = meter.result()
         margins = []
         for figure, key in zip(figures, self._keys(), strict=True):

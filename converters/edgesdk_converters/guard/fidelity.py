@@ -37,16 +37,6 @@ def sure(expected: Array, axis: int) -> NDArray[np.bool_]:
     return np.asarray(_probabilities(expected, expected, axis).max(axis=axis) >= SURE)
 
 
-def kl_divergence(expected: Array, got: Array, axis: int) -> tuple[float, int]:
-    """Sum of the divergences ``sum p log(p / q)`` in nats, p and q along ``axis``, and how many they are.
-
-    Vectors that are no probabilities yet go through a softmax.
-    """
-    p, q = _probabilities(expected, expected, axis), _probabilities(got, expected, axis)
-    each = (p * np.log(p / q)).sum(axis=axis)
-    return float(each.sum()), int(each.size)
-
-
 def _probabilities(value: Array, like: Array, axis: int) -> NDArray[np.float64]:
     """``value`` as probabilities; ``like``, the float model's, decides whether it is already."""
     total = like.sum(axis=axis)
@@ -92,7 +82,7 @@ class _Sums:
     divergence: float = 0.0
     broken: bool = False
 
-    def add(self, expected: Array, got: Array, class_axis: int | None = None) -> None:
+    def add(self, expected: Array, got: Array, class_axis: int | None = None, *, probabilities: bool = True) -> None:
         a, b = expected.astype(np.float64), got.astype(np.float64)
         if a.shape != b.shape or (not np.isfinite(b).all() and np.isfinite(a).all()):
             self.broken = True
@@ -107,10 +97,15 @@ class _Sums:
             same = a.argmax(axis=class_axis) == b.argmax(axis=class_axis)
             self.agree += int(same.sum())
             self.votes += int(same.size)
-            decided = sure(a, class_axis)
-            self.sure_agree += int(same[decided].sum())
-            self.sure_votes += int(decided.sum())
-            self.divergence += kl_divergence(a, b, class_axis)[0]
+            if probabilities:
+                self._compare_probabilities(a, b, class_axis, same)
+
+    def _compare_probabilities(self, a: Array, b: Array, axis: int, same: Array) -> None:
+        p, q = _probabilities(a, a, axis), _probabilities(b, a, axis)
+        decided = p.max(axis=axis) >= SURE
+        self.sure_agree += int(same[decided].sum())
+        self.sure_votes += int(decided.sum())
+        self.divergence += float((p * np.log(p / q)).sum())
 
     @property
     def snr_db(self) -> float:
@@ -136,6 +131,8 @@ class FidelityMeter:
 
     outputs: Sequence[OutputSpec]
     budget: Budget = field(default_factory=Budget)
+    probabilities: bool = True
+    """Compare class vectors as probabilities, too, which takes longer than a small model."""
     _sums: dict[tuple[str, str], _Sums] = field(default_factory=dict)
 
     def add(self, expected: Sequence[Array], got: Sequence[Array]) -> None:
@@ -146,7 +143,7 @@ class FidelityMeter:
                 if a.shape != b.shape:
                     sums.broken = True
                 else:
-                    sums.add(cut(a, branch), cut(b, branch), branch.class_axis)
+                    sums.add(cut(a, branch), cut(b, branch), branch.class_axis, probabilities=self.probabilities)
 
     def result(self) -> tuple[BranchFidelity, ...]:
         """One figure per branch, in the order of the outputs."""
@@ -165,7 +162,9 @@ class FidelityMeter:
                         snr_db=round(sums.snr_db, 2),
                         cosine=round(sums.cosine, 6),
                         top1_agreement=None if agreement is None else round(agreement, 4),
-                        kl_divergence=round(sums.divergence / sums.votes, 6) if sums.votes else None,
+                        kl_divergence=round(sums.divergence / sums.votes, 6)
+                        if sums.votes and self.probabilities
+                        else None,
                         passed=passed and not sums.broken,
                     )
                 )
