@@ -13,7 +13,7 @@ from edgesdk_converters.quantize.gptq import damped
 from edgesdk_converters.quantize.weights import Matrix, no_worse, to_nearest
 
 SWEEPS = 20
-"""Most rounds over all weights; DS-CNN and MiniLM's layers ended before the 12th."""
+"""Most rounds over all weights; DS-CNN's layers end before the 8th."""
 _SMALLEST = 1e-9
 """Relative gain below which a weight stays: ties must not hang on the order of a sum."""
 
