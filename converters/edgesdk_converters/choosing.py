@@ -64,6 +64,7 @@ def choose(
 
     Raises:
         CalibrationError: The samples cannot be used.
+        ConversionError: Not even a float form computes what the source does.
     """
     chooser = _Chooser(family, judge, progress)
     chooser.floats()
@@ -136,8 +137,13 @@ class _Chooser:
         judged = [pair for _, pairs in self._taken for pair in pairs]
         if allow:
             judged = [(form, msgspec.structs.replace(one, kept=True)) for form, one in judged]
-        # The first float form is the source itself, simplified: it is the bundle's fallback whatever the clock says.
-        kept = [pair for index, pair in enumerate(self._floats) if index == 0 or pair[1].kept]
+        kept = [pair for pair in self._floats if pair[1].kept]
+        if not kept:
+            reasons = "".join(f"\n  {one.variant}: {reason}" for _, one in self._floats for reason in one.reasons)
+            raise ConversionError(
+                f"not even a float form computes what the source does:{reasons}\nThat is a fault of edgesdk, or of samples on which the "
+                "source itself gives NaN; please report it with the model."
+            )
         kept += [pair for pair in judged if pair[1].kept]
         # No measured time decides the order: the board times the variants itself, and two equal conversions must make
         # the same manifest.

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from edgesdk.errors import ConversionError
 from edgesdk_converters.auto import sensitivity
 from edgesdk_converters.choosing import Choice
+from edgesdk_converters.guard import ALLOWANCE
 from edgesdk_converters.guard.budget import Budget
+from edgesdk_converters.guard.judge import Optimize
 from edgesdk_converters.progress import Progress
 from edgesdk_converters.report import make_examples, pick_samples, record_of
 from edgesdk_converters.report.record import Example, NodeCost, Record, TensorHistogram
@@ -39,6 +41,8 @@ def examined(
     source: Runner,
     budget: Budget,
     progress: Progress,
+    *,
+    optimize: Optimize,
 ) -> Record:
     """The whole record of a conversion.
 
@@ -50,8 +54,12 @@ def examined(
         source: The source, loaded.
         budget: The guard's limits.
         progress: Where to say what is being done.
+        optimize: Whether speed was a limit.
     """
     contract = conversion.manifest.contract
+    limits = budget.limits()
+    if budget.min_speedup is None and optimize == "speed":
+        limits["time_ratio"] = ALLOWANCE
     attempt = next((one for one in choice.attempts if one.plan is not None), None)
     costs: tuple[NodeCost, ...] = ()
     histograms: tuple[TensorHistogram, ...] = ()
@@ -74,7 +82,7 @@ def examined(
     return record_of(
         conversion,
         trials=choice.trials,
-        limits=budget.limits(),
+        limits=limits,
         sensitivity=costs,
         histograms=histograms,
         examples=examples,

@@ -28,6 +28,7 @@ from edgesdk_converters.progress import Progress, Quiet
 from edgesdk_converters.quantize.recipe import Recipe
 from edgesdk_converters.quantize.recipes import load_recipe
 from edgesdk_converters.report import write_report
+from edgesdk_converters.report.record import CalibrationFindings
 from edgesdk_converters.samples import gather
 from edgesdk_converters.spec import ModelSpec, read_spec
 from edgesdk_converters.variants import Form, Wish
@@ -49,6 +50,8 @@ class Conversion:
     allowed: str | None = None
     budget: Budget = field(default_factory=Budget)
     """The guard's limits."""
+    findings: CalibrationFindings | None = None
+    """About the calibration samples."""
 
     @property
     def ok(self) -> bool:
@@ -183,9 +186,10 @@ def convert(
         failures=choice.failures,
         allowed=allow,
         budget=budget,
+        findings=samples.findings,
     )
     if report is not None:
-        write_report(examined(conversion, choice, family, samples, runner, budget, progress), report)
+        write_report(examined(conversion, choice, family, samples, runner, budget, progress, optimize=optimize), report)
     return conversion
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgesdk.bundle.manifest import Contract
 from edgesdk.errors import CalibrationError
 from edgesdk_converters.calibration import CalibrationSet
+from edgesdk_converters.calibration_report import examine
 from edgesdk_converters.graph.simplify import random_feed
 from edgesdk_converters.progress import Progress
 from edgesdk_converters.report.record import CalibrationFindings
@@ -72,8 +73,11 @@ def gather(
                 f"judged on the calibration samples themselves: {len(whole.units)} are too few to hold any out "
                 "(give 20 or more)"
             )
+    progress.say("the calibration samples themselves")
+    findings = examine(used, evaluation=judged, contract=contract, run=run, progress=progress)
     return Samples(
         calibration=used.thinned(),
+        findings=findings,
         held_out=judged.units,
         evaluation=judged,
         folder=Path(calibration) if evaluation is None else Path(evaluation),

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from edgesdk.cli.main import Command
 
 
@@ -117,6 +119,7 @@ def as_json(conversion: Any) -> dict[str, Any]:
         "failures": list(conversion.failures),
         "assumptions": list(conversion.assumptions),
         "allowed": conversion.allowed,
+        "calibration": msgspec.to_builtins(conversion.findings),
         "advice": [] if conversion.ok else advice(conversion),
     }
 

@@ -34,6 +34,11 @@ def summary(conversion: Conversion) -> Iterator[str]:
         yield f"refused: {measurement.variant}"
         yield from (f"  - {reason}" for reason in measurement.reasons)
     yield from (f"not made: {failure}" for failure in conversion.failures)
+    if conversion.findings is not None:
+        yield f"calibration: {conversion.findings.verdict}"
+        yield from (
+            f"  - {one.subject}: {one.text}" for one in conversion.findings.findings if one.severity == "warning"
+        )
     if conversion.assumptions:
         yield "taken as given (state it in a model spec where it is wrong):"
         yield from (f"  - {note}" for note in conversion.assumptions)

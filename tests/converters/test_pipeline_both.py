@@ -1,0 +1,193 @@
+"""One conversion, both formats: quantized once, replayed from its plan, reported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+
+from edgesdk.bundle import Bundle
+from edgesdk.bundle.manifest import ImageInput, Measurement
+from edgesdk.errors import ConfigError, ConversionError, NotExpressibleError
+from edgesdk_converters.guard.budget import Budget
+from edgesdk_converters.guard.judge import Judge
+from edgesdk_converters.pipeline import Conversion, convert
+from edgesdk_converters.quantize.recipe import Plan
+from edgesdk_converters.runner import OnnxRunner
+from edgesdk_converters.variants.open import open_tflite
+
+Run = Callable[..., Conversion]
+
+
+@pytest.fixture
+def run(tmp_path: Path, calibration: Path) -> Run:
+    def _run(model: onnx.ModelProto, **more: object) -> Conversion:
+        onnx.save(model, tmp_path / "model.onnx")
+        arguments: dict[str, object] = {
+            "device": "raspberry-pi-4",
+            "calibration": calibration,
+            "output": tmp_path / "out.edge",
+            "optimize": "size",
+            **more,
+        }
+        return convert(tmp_path / "model.onnx", **arguments)  # type: ignore[arg-type]  # tests pass what they mean
+
+    return _run
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Thirty pictures of noise as a calibration folder."""
+    cv2 = pytest.importorskip("cv2", reason="pip install 'edgesdk[vision]'")
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    rng = np.random.default_rng(3)
+    for number in range(30):
+        cv2.imwrite(str(folder / f"{number:02}.png"), rng.integers(0, 256, (20, 24, 3), dtype=np.uint8))
+    return folder
+
+
+def contents(conversion: Conversion) -> dict[str, bytes]:
+    with Bundle.open(conversion.bundle) as bundle:
+        bundle.verify()
+        return {name: bundle.read(name) for name in bundle.manifest.files}
+
+
+def test_convert__writes_both_formats_with_the_same_numbers(
+    classifier: onnx.ModelProto, run: Run, feeds: list[list[np.ndarray]]
+) -> None:
+    files = contents(run(classifier))
+    assert {name for name in files if "int8" in name} == {"model.int8.onnx", "model.int8.tflite"}
+    first, second = OnnxRunner(files["model.int8.onnx"]), open_tflite(files["model.int8.tflite"], "t", ("x",), ("y",))
+    step = 1 / 256  # of a Softmax in 8 bits
+    for feed in feeds:
+        (a,), (b,) = first.run(feed), second.run(feed)
+        assert np.abs(a - b).max() <= 2 * step
+        assert a.argmax() == b.argmax()
+
+
+def test_convert__format_picks_one(small: onnx.ModelProto, run: Run) -> None:
+    assert {variant.format for variant in run(small, formats=("tflite",)).manifest.variants} == {"tflite"}
+
+
+def test_convert__plan_replays_to_the_same_bytes(small: onnx.ModelProto, run: Run, tmp_path: Path) -> None:
+    first = contents(run(small))
+    plan = tmp_path / "plan.json"
+    plan.write_bytes(first["plan.json"])
+    again = run(small, plan=plan, output=tmp_path / "again.edge")
+    second = contents(again)
+    assert {name: second[name] for name in first if name.startswith("model.")} == {
+        name: content for name, content in first.items() if name.startswith("model.")
+    }
+    assert again.manifest.provenance.recipe == "auto, replayed from plan.json"
+
+
+def test_convert__plan_of_another_model_is_refused(
+    small: onnx.ModelProto, classifier: onnx.ModelProto, run: Run, tmp_path: Path
+) -> None:
+    plan = tmp_path / "plan.json"
+    plan.write_bytes(contents(run(small))["plan.json"])
+    with pytest.raises(ConfigError, match=r"belongs to another graph.*make a new plan with --recipe auto"):
+        run(classifier, plan=plan)
+
+
+def test_convert__recipes_make_a_variant_each(small: onnx.ModelProto, run: Run) -> None:
+    result = run(small, recipe=["w8a8", "w8a16", "w8"], formats=("onnx",), allow="to see them all")
+    assert {variant.precision for variant in result.manifest.variants} == {"fp32", "fp16", "int8", "w8a16", "w8"}
+    files = contents(result)
+    schemes = {
+        name: set(msgspec.json.decode(content, type=Plan).schemes.values())
+        for name, content in files.items()
+        if name.endswith(".json")
+    }
+    assert schemes["plan.json"] >= {"w8a8"}
+    assert schemes["plan.w8a16.json"] >= {"w8a16"}
+    assert schemes["plan.w8.json"] >= {"w8"}
+
+
+def test_convert__recipes_of_one_precision_and_unknown_ones(small: onnx.ModelProto, run: Run) -> None:
+    with pytest.raises(ConfigError, match=r"recipes 'auto' and 'w8a8' both make w8a8 variants\. Give one of them"):
+        run(small, recipe=["auto", "w8a8"])
+    with pytest.raises(ConfigError, match=r"recipe 'w8a9' is unknown\. Did you mean 'w8a8'\?"):
+        run(small, recipe="w8a9")
+
+
+def test_convert__recipe_float16_needs_no_calibration(small: onnx.ModelProto, run: Run) -> None:
+    result = run(small, recipe="float16", calibration=None)
+    assert {variant.precision for variant in result.manifest.variants} == {"fp32", "fp16"}
+
+
+def test_convert__pictures_go_in_as_pixels(small: onnx.ModelProto, run: Run, pictures: Path) -> None:
+    result = run(small, calibration=pictures)
+    (spec,) = result.manifest.contract.inputs
+    assert (spec.dtype, spec.shape) == ("uint8", (1, 16, 16, 3))
+    assert isinstance(spec.source, ImageInput)
+    assert (spec.source.layout, spec.source.scale) == ("NHWC", 1.0)
+    measured = {one.variant: one for one in result.measurements.variants}
+    for variant in ("onnx-fp32", "tflite-fp32"):
+        assert min(figure.snr_db for figure in measured[variant].fidelity) > 80
+
+
+def test_convert__fold_input_false_keeps_the_models_own_input(
+    small: onnx.ModelProto, run: Run, pictures: Path, tmp_path: Path
+) -> None:
+    spec = tmp_path / "model.yaml"
+    spec.write_text("fold_input: false\n")
+    (taken,) = run(small, calibration=pictures, spec=spec).manifest.contract.inputs
+    assert (taken.dtype, taken.shape) == ("float32", (1, 3, 16, 16))
+
+
+def test_convert__what_tflite_cannot_say_stays_onnx(
+    parse: Callable[[str], onnx.ModelProto], run: Run, tmp_path: Path
+) -> None:
+    text = (
+        '<ir_version: 8, opset_import: ["": 17]> g (float[1, 3, 16, 16] x) => (float[1, 3, 16, 16] y) '
+        "{ n = RandomNormalLike (x) z = Constant<value: tensor = float {0.0}> () s = Mul (n, z) y = Add (x, s) }"
+    )
+    result = run(parse(text), recipe="float16")
+    assert {variant.format for variant in result.manifest.variants} == {"onnx"}
+    assert any("not written as TFLite" in note and "RandomNormalLike" in note for note in result.assumptions)
+    with pytest.raises(NotExpressibleError, match="RandomNormalLike"):
+        run(parse(text), recipe="float16", formats=("tflite",))
+
+
+def test_convert__report_as_html_and_json(small: onnx.ModelProto, run: Run, tmp_path: Path) -> None:
+    run(small, report=tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<!doctype html>" in page[:200].lower()
+    run(small, report=tmp_path / "report.json", output=tmp_path / "b.edge")
+    record = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert {trial["format"] for trial in record["trials"]} == {"onnx", "tflite"}
+    assert record["sensitivity"]
+    assert record["histograms"]
+    assert record["calibration"]["samples"] == 24
+    with pytest.raises(
+        ConversionError, match=r"a report is called NAME\.html or NAME\.json\. Say --report report\.html"
+    ):
+        run(small, report=tmp_path / "report.pdf")
+
+
+def test_convert__budget_decides(small: onnx.ModelProto, run: Run) -> None:
+    result = run(small, budget=Budget(min_snr_db=119), recipe="w8a8")
+    assert not result.ok
+    assert any("expected at least 119 dB" in reason for one in result.refused for reason in one.reasons)
+
+
+def test_convert__a_float_form_that_is_wrong_stops_everything(
+    small: onnx.ModelProto, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    judge = Judge.judge
+
+    def strict(*args: object, **more: object) -> Measurement:
+        measured = judge(*args, **more)  # type: ignore[arg-type]  # passed on
+        return msgspec.structs.replace(measured, kept=False, reasons=("branch 'y': SNR 3.0 dB",))
+
+    monkeypatch.setattr(Judge, "judge", strict)
+    with pytest.raises(ConversionError, match=r"(?s)not even a float form.*onnx-fp32: branch 'y': SNR 3\.0 dB"):
+        run(small)
+    assert not (tmp_path / "out.edge").exists()
