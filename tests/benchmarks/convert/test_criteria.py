@@ -60,8 +60,10 @@ def test_peer_tflite__finds_outputs_in_another_layout() -> None:
 
     helper = pytest.importorskip("onnx").helper
     nodes = [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Transpose", ["r"], ["y"], perm=[0, 2, 3, 1])]
-    value = lambda name, shape: helper.make_tensor_value_info(name, 1, shape)  # noqa: E731 - two uses, one line
-    graph = helper.make_graph(nodes, "g", [value("x", [1, 3, 4, 5])], [value("y", [1, 4, 5, 3])])
+    x_info, y_info = (
+        helper.make_tensor_value_info(name, 1, shape) for name, shape in (("x", [1, 3, 4, 5]), ("y", [1, 4, 5, 3]))
+    )
+    graph = helper.make_graph(nodes, "g", [x_info], [y_info])
     content = lower(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
     assert operators(content) >= 1
     x = np.random.default_rng(0).normal(size=(1, 3, 4, 5)).astype(np.float32)
