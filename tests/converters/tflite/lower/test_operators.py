@@ -257,3 +257,21 @@ def test_outputs__an_input_and_a_constant_can_be_outputs(check: Check) -> None:
         "g (float[2,3] x) => (float[2,3] y, float[2,3] z, float[2] c) { y = Identity(x) z = Identity(x) c = Identity(w) }",
         {"w": weight(2)},
     )
+
+
+@pytest.mark.parametrize(
+    "op_type", ["Softplus", "Mish", "Softsign", "Selu", "Celu<alpha=0.7>", "ThresholdedRelu<alpha=0.3>", "Sign"]
+)
+def test_function__is_equal(check: Check, onnx_graph: Check, op_type: str) -> None:
+    text = f"g (float[2,3,4] x) => (float[2,3,4] y) {{ y = {op_type}(x) }}"
+    check(onnx_graph(text, opset=18), tolerance=2e-6)
+
+
+def test_top_k__along_an_inner_axis(check: Check) -> None:
+    check("g (float[2,5,3] x) => (float[2,2,3] y, int64[2,2,3] i) { y, i = TopK<axis=1>(x, k) }", {"k": ints(2)})
+
+
+def test_one_hot__counts_from_the_end(check: Check) -> None:
+    weights = {"depth": np.asarray(5, np.int64), "values": np.asarray([0, 1], np.float32)}
+    feeds = {"x": np.asarray([0, 4, -1, -5], np.int64)}
+    check("g (int64[4] x) => (float[4,5] y) { y = OneHot(x, depth, values) }", weights, feeds=feeds)
