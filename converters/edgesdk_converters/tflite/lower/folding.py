@@ -38,12 +38,17 @@ def fold(graph: Graph, shapes: Shapes) -> None:
             foldable.append(node)
             known.update(name for name in node.outputs if name)
     heavy = [node for node in foldable if node.outputs[0] not in graph.infos]
+    gone = {id(node) for node in foldable}
+    wanted = {name for node in graph.nodes if id(node) not in gone for name in node.inputs} | set(graph.outputs)
+    outputs = [name for node in heavy for name in node.outputs if name and name in wanted]
+    try:
+        values = _run(graph, heavy, outputs)
+    except Exception:  # noqa: BLE001 - ONNX Runtime raises its own types for what it has no kernel for; the families are asked then
+        graph.remove([node for node in foldable if node not in heavy])
+        return
     graph.remove(foldable)
-    if heavy:
-        wanted = {name for node in graph.nodes for name in node.inputs} | set(graph.outputs)
-        outputs = [name for node in heavy for name in node.outputs if name and name in wanted]
-        for name, value in zip(outputs, _run(graph, heavy, outputs), strict=True):
-            _store(graph, name, value)
+    for name, value in zip(outputs, values, strict=True):
+        _store(graph, name, value)
 
 
 def evaluate(graph: Graph, nodes: list[Node], outputs: list[str]) -> list[Array]:
@@ -94,7 +99,7 @@ def _run(graph: Graph, nodes: list[Node], outputs: list[str]) -> list[Array]:
                 feeds[name] = data
     model = helper.make_model(
         helper.make_graph(
-            [_proto(node) for node in nodes],
+            [proto(node) for node in nodes],
             "constants",
             [
                 helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape)
@@ -112,7 +117,8 @@ def _run(graph: Graph, nodes: list[Node], outputs: list[str]) -> list[Array]:
     return [np.asarray(value) for value in session.run(outputs, feeds)]
 
 
-def _proto(node: Node) -> Any:
+def proto(node: Node) -> Any:
+    """The ONNX node."""
     attributes = {
         key: numpy_helper.from_array(value) if isinstance(value, np.ndarray) else value
         for key, value in node.attributes.items()

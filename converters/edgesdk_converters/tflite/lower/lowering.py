@@ -71,8 +71,13 @@ class Lowering:
             unbound = [name for name in node.outputs if name and name not in self._values]
             if unbound and any(name in self._wanted() for name in unbound):
                 self.refuse(f"its output {unbound[0]!r} is not supported", "Do not use that output")
-        except Refusal as refusal:
-            self.problems.append(NodeProblem(node.name, node.op_type, refusal.reason, refusal.fix))
+        except (Refusal, LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+            # All but the first kind: a node that onnx's own checks let through with attributes that make no sense.
+            reason = (
+                error.reason if isinstance(error, Refusal) else f"it is malformed ({type(error).__name__}: {error})"
+            )
+            fix = error.fix if isinstance(error, Refusal) else "Check the model with onnx.checker and export it again"
+            self.problems.append(NodeProblem(node.name, node.op_type, reason, fix))
             for name in node.outputs:  # so that what follows is judged too
                 if name and name not in self._values and name in self.graph.infos:
                     info = self.graph.infos[name]

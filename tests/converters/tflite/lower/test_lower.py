@@ -145,6 +145,15 @@ def test_lower__size_that_depends_on_values(onnx_graph: Check) -> None:
         lower(onnx_graph(text))
 
 
+def test_lower__malformed_node(onnx_graph: Check) -> None:
+    model = onnx_graph(
+        "g (float[1,1,4,4] x) => (float[1,1,2,2] y) { y = MaxPool<kernel_shape=[2,2], strides=[2,2]>(x) }"
+    )
+    del model.graph.node[0].attribute[:]
+    with pytest.raises(NotExpressibleError, match=r"MaxPool 'y': it is malformed .*Check the model with onnx\.checker"):
+        lower(model)
+
+
 def test_lower__more_than_two_gigabytes() -> None:
     # Two initializers that only claim their size: nothing is allocated.
     graph = helper.make_graph(
