@@ -32,7 +32,7 @@ FIRST = "everything int8"
 FLOAT: Scheme = "float"
 NEAR_DB = 6.0
 """Another way of choosing ranges that comes this near to the best one on calibration samples is tried, too."""
-SPARE_DB = (1.0, 3.0, 6.0)
+SPARE_DB = (1.0, 2.0, 3.5, 6.0)
 """What a mixed plan must have to spare on calibration samples, one try after the other: held-out samples are others."""
 
 
@@ -188,10 +188,12 @@ class _Mixer:
         self._known: dict[frozenset[str], float] = {}
 
     def find(self, order: Sequence[str], spare: float) -> Plan | None:
-        """The plan with the fewest nodes moved that has so much to spare; None where half of them do not do."""
+        """The plan with the fewest nodes moved that has so much to spare, or the best there is; None where that misses the limit."""
         kept = fewest(order, self._margin, spare)
         if kept is None:
-            return None
+            kept = max(self._known, key=lambda one: (self._known[one], -len(one)))
+            if self._known[kept] < 0:
+                return None
         found = self._search.with_(self._plan, kept, self._instead)
         if self._search.too_large(found):
             smaller = self._search.with_(self._plan, kept, "w8")
