@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgesdk.bundle.manifest import Contract
 from edgesdk.errors import ConversionError
 from edgesdk_converters.auto import sensitivity
+from edgesdk_converters.calibration_report import examine
 from edgesdk_converters.choosing import Choice
 from edgesdk_converters.guard import ALLOWANCE
 from edgesdk_converters.guard.budget import Budget
 from edgesdk_converters.guard.judge import Optimize
 from edgesdk_converters.progress import Progress
 from edgesdk_converters.report import make_examples, pick_samples, record_of
-from edgesdk_converters.report.record import Example, NodeCost, Record, TensorHistogram
+from edgesdk_converters.report.record import CalibrationFindings, Example, NodeCost, Record, TensorHistogram
 from edgesdk_converters.samples import Samples
 from edgesdk_converters.variants import Family, Runner
 
@@ -31,6 +33,26 @@ def check_report_path(path: Path) -> None:
         raise ConversionError(f"{path}: a report is called NAME.html or NAME.json. Say --report {path.stem}.html")
     if not path.parent.is_dir():
         raise ConversionError(f"{path}: there is no folder {path.parent}. Create it: mkdir -p {path.parent}")
+
+
+def calibration_findings(
+    choice: Choice, samples: Samples, contract: Contract, source: Runner, progress: Progress
+) -> CalibrationFindings | None:
+    """What there is to say about the calibration samples; None where there are none."""
+    if samples.calibration is None:
+        return None
+    quantizing = next((one for one in choice.attempts if one.plan is not None and one.quantizer is not None), None)
+    observer = None
+    if quantizing is not None and quantizing.plan is not None and quantizing.quantizer is not None:
+        observer = quantizing.quantizer.observer(quantizing.plan)
+    return examine(
+        samples.calibration,
+        evaluation=samples.evaluation,
+        contract=contract,
+        run=source.run,
+        observer=observer,
+        progress=progress,
+    )
 
 
 def examined(
@@ -86,6 +108,6 @@ def examined(
         sensitivity=costs,
         histograms=histograms,
         examples=examples,
-        calibration=samples.findings,
+        calibration=conversion.findings,
         plan=attempt.plan if attempt is not None else None,
     )

@@ -20,7 +20,7 @@ from edgesdk_converters.auto.plans import plan_bytes
 from edgesdk_converters.calibration import media_of
 from edgesdk_converters.choosing import FLOAT, Choice, choose
 from edgesdk_converters.contract import build_contract
-from edgesdk_converters.examining import check_report_path, examined
+from edgesdk_converters.examining import calibration_findings, check_report_path, examined
 from edgesdk_converters.frontends import SourceModel, read_source
 from edgesdk_converters.guard.budget import Budget
 from edgesdk_converters.guard.judge import Judge
@@ -148,6 +148,7 @@ def convert(
     )
     feeds = samples.calibration.feeds if samples.calibration is not None else ()
     choice = choose(family, wishes, contract, feeds, judge, allow=allow, memory=report is not None, progress=progress)
+    findings = calibration_findings(choice, samples, contract, runner, progress)
     kept = choice.kept
     quantized = tuple(form for form in kept if form.precision not in FLOAT)
     if not fallback and quantized:
@@ -186,7 +187,7 @@ def convert(
         failures=choice.failures,
         allowed=allow,
         budget=budget,
-        findings=samples.findings,
+        findings=findings,
     )
     if report is not None:
         write_report(examined(conversion, choice, family, samples, runner, budget, progress, optimize=optimize), report)

@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 from edgesdk.bundle.manifest import Contract
 from edgesdk.errors import CalibrationError
 from edgesdk_converters.calibration import CalibrationSet
-from edgesdk_converters.calibration_report import examine
 from edgesdk_converters.graph.simplify import random_feed
 from edgesdk_converters.progress import Progress
-from edgesdk_converters.report.record import CalibrationFindings
 
 Array = NDArray[Any]
 Run = Callable[[list[Array]], Sequence[Array]]
@@ -37,8 +35,6 @@ class Samples:
     """Independent calibration samples."""
     sha256: str | None = None
     notes: tuple[str, ...] = ()
-    findings: CalibrationFindings | None = None
-    """About the calibration set; None where there is none."""
 
 
 def gather(
@@ -73,11 +69,8 @@ def gather(
                 f"judged on the calibration samples themselves: {len(whole.units)} are too few to hold any out "
                 "(give 20 or more)"
             )
-    progress.say("the calibration samples themselves")
-    findings = examine(used, evaluation=judged, contract=contract, run=run, progress=progress)
     return Samples(
         calibration=used.thinned(),
-        findings=findings,
         held_out=judged.units,
         evaluation=judged,
         folder=Path(calibration) if evaluation is None else Path(evaluation),

@@ -165,6 +165,10 @@ class Quantizer:
         ranges = {name: span for name, span in self.ranges(plan).items() if name in shown}
         return self._observer(equalized=plan.equalize).histograms(ranges)
 
+    def observer(self, plan: Plan) -> Observer | None:
+        """What the samples' activations were seen by for a plan; None where it needed no samples."""
+        return self._observer(equalized=plan.equalize) if _needs_ranges(plan) else None
+
     def weight_bytes(self) -> dict[str, int]:
         """Elements of each node's weights, which is their size in int8; 0 for nodes without."""
         return {node.name: node.weight_elements for node in self.nodes}
