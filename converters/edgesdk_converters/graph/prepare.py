@@ -12,6 +12,7 @@ from onnx import numpy_helper
 
 from edgesdk.bundle.manifest import InputSpec
 from edgesdk.errors import PassError
+from edgesdk_converters.graph.canonical import canonical_pass
 from edgesdk_converters.graph.conditions import (
     NO_BATCH_NORM,
     NO_NAN,
@@ -25,7 +26,6 @@ from edgesdk_converters.graph.conditions import (
     opset_of,
 )
 from edgesdk_converters.graph.fold import fold_input
-from edgesdk_converters.graph.hard_swish import hard_swish_pass
 from edgesdk_converters.graph.opset import QDQ_OPSET, raise_opset
 from edgesdk_converters.graph.order import sort_nodes
 from edgesdk_converters.graph.passes import Equal, Pass, Step, run_passes
@@ -78,7 +78,7 @@ def prepare(
     limit = equal_limit(prepared, reference, feed)
     equal = Equal(reference, feed, limit)
     slim = run_passes(prepared, [simplify_pass(reference, feed, least_db=limit)], equal=equal, notes=more)
-    for one in (batch_norm_pass(), hard_swish_pass()):
+    for one in (batch_norm_pass(), canonical_pass(reference, feed)):
         try:
             slim = run_passes(slim, [one], equal=equal, notes=more)
         except PassError as error:  # the model works without it
