@@ -211,8 +211,8 @@ class Roads:
                 Figures(road=f"{name} int8", failed="no float file"),
             ]
         content = Path(answer["float"]).read_bytes()
-        made = [self._flatbuffer(f"{name} float", content, self.tflite or content, answer["float_seconds"])]
-        if self.tflite is not None:
+        made = [self._loaded(f"{name} float", content, self.tflite or content, answer["float_seconds"])]
+        if self.tflite is not None and not made[0].failed:
             sample = (self.first, self.row.expected[0])
             mine, theirs = PeerTflite(self.tflite, self.names, sample), PeerTflite(content, self.names, sample)
             result.setdefault("lowering", {}).update(
@@ -222,7 +222,16 @@ class Roads:
             )
         if "int8" not in answer:
             return [*made, Figures(road=f"{name} int8", failed=answer["int8_error"])]
-        return [*made, self._flatbuffer(f"{name} int8", Path(answer["int8"]).read_bytes(), content, answer["seconds"])]
+        return [*made, self._loaded(f"{name} int8", Path(answer["int8"]).read_bytes(), content, answer["seconds"])]
+
+    def _loaded(self, name: str, content: bytes, base: bytes, seconds: float) -> Figures:
+        """As :meth:`_flatbuffer`; a file that was written but does not run is a failure of its own, beside the other file's figures."""
+        try:
+            return self._flatbuffer(name, content, base, seconds)
+        except (RuntimeError, ValueError) as error:
+            return Figures(
+                road=name, format="tflite", failed=f"its file does not run: {str(error).splitlines()[0][:200]}"
+            )
 
     def _flatbuffer(self, name: str, content: bytes, base: bytes, seconds: float) -> Figures:
         sample = (self.first, self.row.expected[0])
