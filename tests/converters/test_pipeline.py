@@ -14,12 +14,12 @@ import pytest
 from edgesdk.bundle import Bundle
 from edgesdk.bundle.manifest import Measurement
 from edgesdk.errors import ConversionError, ProfileNotFoundError, TaskError
-from edgesdk_converters import pipeline
 from edgesdk_converters.guard.judge import Judge
 from edgesdk_converters.pipeline import Conversion, convert
 from edgesdk_converters.progress import Quiet
 from edgesdk_converters.report import advice, summary
 from edgesdk_converters.runner import OnnxRunner
+from edgesdk_converters.variants.opening import open_family
 
 DEVICE = "raspberry-pi-4"
 
@@ -141,8 +141,7 @@ class _Broken:
 
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = pipeline.open_family
-    monkeypatch.setattr(pipeline, "open_family", lambda *a: _Broken(opened(*a)))
+    monkeypatch.setattr("edgesdk_converters.pipeline.open_family", lambda *a: _Broken(open_family(*a)))
 
 
 @pytest.mark.usefixtures("broken")

@@ -1,6 +1,6 @@
-"""Quantization of ONNX models: static int8 (QDQ), float16 weights, and the search for what the guard accepts."""
+"""Quantization of ONNX models: recipes, plans, the quantizer that carries them out, and float16 weights."""
 
 from edgesdk_converters.quantize.half import halve
-from edgesdk_converters.quantize.static import Quantizer, int8
+from edgesdk_converters.quantize.quantizer import Quantizer
 
-__all__ = ["Quantizer", "halve", "int8"]
+__all__ = ["Quantizer", "halve"]

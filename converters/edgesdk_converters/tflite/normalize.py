@@ -1,8 +1,7 @@
-"""Brings old TFLite files into the shape that today's quantizers expect.
+"""Brings old TFLite files into the shape of today's.
 
 Files of 2019-2021 set only the deprecated operator code, keep float16 weights behind DEQUANTIZE operators, carry
-tensors that nothing uses, and have no SignatureDef. litert-quantizer 0.11 then refuses static recipes, and its
-dynamic and weight-only ones report success over an unchanged file. The result computes exactly what the source did.
+tensors that nothing uses, and have no SignatureDef. The result computes exactly what the source did.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from edgesdk_converters.graph import find_branches
 from edgesdk_converters.graph.fold import fold_input, source_input
 from edgesdk_converters.graph.prepare import prepare
 from edgesdk_converters.graph.shapes import resolve_shapes
-from edgesdk_converters.graph.simplify import EQUAL_DB, random_feed
+from edgesdk_converters.graph.simplify import equal_limit, random_feed
 from edgesdk_converters.guard.fidelity import snr_db
 from edgesdk_converters.progress import Progress
 from edgesdk_converters.quantize.half import halve
@@ -83,13 +83,15 @@ class GraphFamily:
             onnx.load_from_string(source.content), self.shapes, reference, feed, file=source.file
         )
         self.branches: Mapping[str, tuple[Branch, ...]] = find_branches(self._model)
-        self.formats, unwritable = self._writable(tuple(formats), feed)
+        self.formats, unwritable = self._writable(tuple(formats), feed, equal_limit(self._model, reference, feed))
         self._folded: list[tuple[InputSpec, InputSpec]] = []
-        self.notes = (*notes, *more, *unwritable)
+        self.notes = (*source.assumptions, *notes, *more, *unwritable)
         names = ("onnx", "onnxruntime", "onnxslim", "numpy", *(("ai-edge-litert",) if "tflite" in self.formats else ()))
         self.tools: Mapping[str, str] = {**source.tools, **{name: version(name) for name in names}}
 
-    def _writable(self, asked: tuple[Format, ...], feed: Sequence[Array]) -> tuple[tuple[Format, ...], list[str]]:
+    def _writable(
+        self, asked: tuple[Format, ...], feed: Sequence[Array], limit: float
+    ) -> tuple[tuple[Format, ...], list[str]]:
         """The formats that the graph can be written as, and what is in the way of the others.
 
         Raises:
@@ -106,9 +108,9 @@ class GraphFamily:
         expected = OnnxRunner(self._model, order=(self._inputs, self._outputs)).run(feed)
         session = open_tflite(content, self._file, self._inputs, self._outputs)  # results live as long as it does
         distance = min(snr_db(a, b) for a, b in zip(expected, session.run(feed), strict=True))
-        if distance < EQUAL_DB:
+        if distance < limit:
             raise ConversionError(
-                f"{self._file}: its TFLite form computes something else ({distance:.1f} dB, expected {EQUAL_DB:.0f} or more). "
+                f"{self._file}: its TFLite form computes something else ({distance:.1f} dB, expected {limit:.0f} or more). "
                 "That is a fault of edgesdk, not of the model: please report it. --format onnx goes without."
             )
         return asked, []

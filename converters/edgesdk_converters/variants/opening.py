@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
-from edgesdk.bundle.manifest import Format
+from edgesdk.bundle.manifest import Format, Precision
 from edgesdk.errors import ConversionError
 from edgesdk.profiles import DeviceProfile
 from edgesdk_converters.frontends.api import SourceModel
@@ -61,23 +61,24 @@ def open_family(
         return GraphFamily(lifted, spec, progress, formats=formats, reduce_range=reduce_range, flatbuffer=model.content)
     from edgesdk_converters.variants.flatbuffer import FlatbufferFamily
 
+    precision, note = lifted
     if "tflite" not in formats:
         raise ConversionError(
-            f"{lifted}\n{profile.id} or --format asks for {', '.join(formats)}: export the model as that, or choose another."
+            f"{note}\n{profile.id} or --format asks for {', '.join(formats)}: export the model as that, or choose another."
         )
-    return FlatbufferFamily(model, spec, progress, note=lifted if "onnx" in formats else "")
+    return FlatbufferFamily(model, spec, precision=precision, note=note)
 
 
-def _lifted(model: SourceModel) -> SourceModel | str:
-    """A TFLite model as ONNX, or why it is left as it is."""
+def _lifted(model: SourceModel) -> SourceModel | tuple[Precision, str]:
+    """A TFLite model as ONNX, or what it is in and why it is left as it is."""
     from edgesdk_converters.tflite import describe, normalize
     from edgesdk_converters.tflite.lift import lift
 
     if describe(model.content, name=model.file).integer_share > 0.5:
-        return f"{model.file}: is quantized already, so it stays TFLite."
+        return "int8", f"{model.file}: is quantized already, so it stays TFLite, as it is"
     try:
         content = normalize(model.content, name=model.file)
         graph = lift(content, name=model.file)
     except ConversionError as error:
-        return f"not written as ONNX: {error}"
+        return "fp32", f"{model.file} stays TFLite and float, as it is: {error}"
     return dataclasses.replace(model, content=graph.SerializeToString(deterministic=True), format="onnx")

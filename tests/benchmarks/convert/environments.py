@@ -36,7 +36,11 @@ ORT = Peer(name="onnxruntime.quantization", script="ort_static.py")
 NNCF = Peer(
     name="NNCF 3.4.0", script="nncf_ptq.py", requirements=("nncf==3.4.0", "onnx==1.23.2", "onnxruntime==1.32.0")
 )
-LITERT = Peer(name="litert-quantizer", script="litert_static.py")
+LITERT = Peer(
+    name="litert-quantizer 0.11.0",
+    script="litert_static.py",
+    requirements=("litert-quantizer==0.11.0", "ai-edge-litert==2.3.0"),
+)
 ONNX2TF = Peer(name="onnx2tf 2.6.9", script="onnx2tf_int8.py", requirements=("onnx2tf==2.6.9",), newest=True)
 
 

@@ -13,16 +13,30 @@ from onnx import numpy_helper
 
 from edgesdk.errors import CalibrationError, ConversionError
 from edgesdk_converters.guard import snr_db
-from edgesdk_converters.quantize import Quantizer, halve, int8
+from edgesdk_converters.quantize import Quantizer, halve
+from edgesdk_converters.quantize import equalize as balancing
 from edgesdk_converters.quantize.equalize import equalize
 from edgesdk_converters.quantize.qdq import activations, candidates, effective, insert, quantizable
-from edgesdk_converters.quantize.ranges import Range
-from edgesdk_converters.quantize.recipe import Plan, Scheme
-from edgesdk_converters.quantize.search import last_of_heads
-from edgesdk_converters.quantize.static import channel_maxima
+from edgesdk_converters.quantize.ranges import Observer, Range
+from edgesdk_converters.quantize.recipe import Plan, Recipe, Scheme
 from edgesdk_converters.runner import OnnxRunner
 
 Feeds = list[list[NDArray[np.float32]]]
+
+
+def int8(
+    model: onnx.ModelProto,
+    feeds: Feeds,
+    *,
+    exclude: frozenset[str] = frozenset(),
+    reduce_range: bool = False,
+    calibrator: str = "mse",
+    balance: bool = False,
+) -> onnx.ModelProto:
+    """Conv, Gemm and MatMul in int8, what lies between them in float."""
+    quantizer = Quantizer(model, feeds, reduce_range=reduce_range)
+    recipe = Recipe(name="test", coverage="compute", calibrator=calibrator, equalize=balance)
+    return quantizer.apply(quantizer.plan(recipe, schemes=dict.fromkeys(exclude, "float")))
 
 
 def worst(a: onnx.ModelProto, b: onnx.ModelProto, feeds: Feeds) -> float:
@@ -105,8 +119,7 @@ def test_int8__reduce_range_keeps_seven_bits(small: onnx.ModelProto, feeds: Feed
 def test_int8__same_bytes_twice(small: onnx.ModelProto, feeds: Feeds) -> None:
     for method in ("minmax", "mse"):
         first, second = (
-            Quantizer(small, feeds).quantize(method=method, balance=True).SerializeToString(deterministic=True)
-            for _ in range(2)
+            int8(small, feeds, calibrator=method, balance=True).SerializeToString(deterministic=True) for _ in range(2)
         )
         assert first == second
 
@@ -153,8 +166,6 @@ def test_insert__matches_the_formula(parse: Callable[[str], onnx.ModelProto]) ->
 
 def test_candidates_and_heads(classifier: onnx.ModelProto, yolo: onnx.ModelProto) -> None:
     assert candidates(classifier) == ["first", "depthwise", "last", "head"]
-    assert last_of_heads(classifier, candidates(classifier)) == ["head"]
-    assert last_of_heads(yolo, candidates(yolo)) == ["boxes_conv", "scores_conv"]
 
 
 def test_equalize__same_model_better_balanced(small: onnx.ModelProto, feeds: Feeds) -> None:
@@ -162,7 +173,7 @@ def test_equalize__same_model_better_balanced(small: onnx.ModelProto, feeds: Fee
     uneven = np.array(weights(small, "w1"))
     uneven[0] *= 50
     small.graph.initializer[2].CopyFrom(numpy_helper.from_array(uneven, "w1"))
-    balanced = equalize(small, channel_maxima(small, feeds))
+    balanced = equalize(small, Observer(small, feeds, balancing.inputs(small)).channel_maxima)
     assert worst(small, balanced, feeds) > 90
     runner_s, runner_b = (OnnxRunner(int8(model, feeds)) for model in (small, balanced))
     expected = OnnxRunner(small).run(feeds[0])[0]

@@ -59,7 +59,7 @@ def lift(content: bytes, *, name: str = "model.tflite") -> onnx.ModelProto:
         more = [f"and {len(problems) - _LISTED} more"] if len(problems) > _LISTED else []
         raise ConversionError(
             "\n  ".join((f"{name}: {len(problems)} operators cannot be written as ONNX:", *problems[:_LISTED], *more))
-            + "\nIt can be run and quantized as TFLite only."
+            + "\nIt can be run as it is, but not quantized."
         )
     for index, wanted in reserved.items():
         builder.nodes.append(helper.make_node("Identity", [builder.plain(index)], [wanted], f"{wanted}_Identity"))

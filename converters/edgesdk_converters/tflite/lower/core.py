@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 
 from edgesdk.errors import NodeProblem
-from edgesdk_converters.tflite.lower import cleanup, fusion, importer, quantized, quantized_weights, writer
+from edgesdk_converters.tflite.lower import cleanup, expand, fusion, importer, quantized, quantized_weights, writer
 from edgesdk_converters.tflite.lower.lowering import Lowering
 from edgesdk_converters.tflite.lower.pixels import dequantize_directly
 from edgesdk_converters.tflite.lower.problems import raise_all
@@ -38,18 +38,26 @@ def expressible(model: onnx.ModelProto, *, name: str = "model") -> tuple[NodePro
 
 def _lowered(model: onnx.ModelProto, name: str) -> tuple[Lowering, list[NodeProblem]]:
     keep_float: frozenset[str] = frozenset()
+    refused: frozenset[expand.Key] = frozenset()
     model = quantized_weights.unfold(model)
     while True:
-        graph, problems = importer.read(model, name=name)
+        graph, problems = importer.read(model, name=name, refused=refused)
         fusion.fuse(graph)
         absorbed = quantized.absorb(graph, keep_float)
         lowering = Lowering(graph)
         lowering.run()
         # Nodes whose family cannot write them with integers get DEQUANTIZE and QUANTIZE around them instead.
         faulty = quantized.faults(lowering, absorbed)
-        if not faulty:
-            break
         keep_float |= faulty
+        # What a family cannot write may have a longer spelling.
+        spelled = {
+            (node.name, node.op_type)
+            for node in graph.nodes
+            if expand.expandable(node) and any(p.node == node.name and p.op_type == node.op_type for p in lowering.problems)
+        } - refused
+        refused |= spelled
+        if not faulty and not spelled:
+            break
     known = {(problem.node, problem.op_type) for problem in problems}
     problems += [problem for problem in lowering.problems if (problem.node, problem.op_type) not in known]
     return lowering, problems

@@ -36,7 +36,13 @@ _DTYPES = frozenset(
 )
 
 
-def read(model: onnx.ModelProto, *, name: str) -> tuple[Graph, list[NodeProblem]]:
+Shapes = dict[str, tuple[str, tuple[int, ...] | None]]
+"""Element type and shape (None where dynamic) by tensor."""
+
+
+def read(
+    model: onnx.ModelProto, *, name: str, refused: frozenset[tuple[str, str]] = frozenset()
+) -> tuple[Graph, list[NodeProblem]]:
     """The graph, and what of it TFLite has no word for at all (control flow, custom domains, dynamic shapes, size).
 
     A node with such a problem stays in the graph only where its outputs have shapes.
@@ -53,10 +59,10 @@ def read(model: onnx.ModelProto, *, name: str) -> tuple[Graph, list[NodeProblem]
     problems += _input_problems(model)
     if problems:
         return _empty(name), problems
-    shapes = _infer(model)
+    shapes = infer(model)
     graph = Graph(
         name=name,
-        nodes=[_node(node) for node in model.graph.node],
+        nodes=[node_of(node) for node in model.graph.node],
         infos={},
         inputs=[],
         outputs=[value.name for value in model.graph.output],
@@ -70,15 +76,20 @@ def read(model: onnx.ModelProto, *, name: str) -> tuple[Graph, list[NodeProblem]
     for tensor_name, (dtype, shape) in shapes.items():
         if tensor_name not in graph.infos and shape is not None:
             graph.infos[tensor_name] = Info(tensor_name, shape, dtype)
-    problems += _node_problems(graph, shapes)
+    from edgesdk_converters.tflite.lower.expand import expand
+
+    unspelled = expand(graph, refused)
+    problems += unspelled
+    known = {problem.node for problem in unspelled}
+    problems += [problem for problem in _node_problems(graph, shapes) if problem.node not in known]
     return graph, problems
 
 
-def _infer(model: onnx.ModelProto) -> dict[str, tuple[str, tuple[int, ...] | None]]:
+def infer(model: onnx.ModelProto) -> Shapes:
     """Element type and shape (None where dynamic) of every tensor."""
     light = onnx.ModelProto()
     light.CopyFrom(_without_weights(model))
-    found: dict[str, tuple[str, tuple[int, ...] | None]] = {}
+    found: Shapes = {}
     try:
         light = onnx.shape_inference.infer_shapes(light, data_prop=True)
     except (RuntimeError, ValueError):  # what is not inferred is reported node by node
@@ -126,6 +137,11 @@ def _numpy_name(elem_type: int) -> str:
     return str(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(elem_type)).name)
 
 
+def elem_type(dtype: str) -> int:
+    """``float32`` -> ``1``."""
+    return int(onnx.TensorProto.DataType.Value({"float32": "FLOAT", "float64": "DOUBLE"}.get(dtype, dtype.upper())))
+
+
 def _constant_info(name: str, data: Array, elem_type: int) -> Info:
     array = np.asarray(data)
     if elem_type in (onnx.TensorProto.INT4, onnx.TensorProto.UINT4):
@@ -133,7 +149,8 @@ def _constant_info(name: str, data: Array, elem_type: int) -> Info:
     return Info(name, tuple(array.shape), type_name(elem_type), array)
 
 
-def _node(node: Any) -> Node:
+def node_of(node: Any) -> Node:
+    """A node of ours."""
     return Node(
         op_type=node.op_type,
         name=node.name,
@@ -194,7 +211,7 @@ def _input_problems(model: onnx.ModelProto) -> list[NodeProblem]:
     return problems
 
 
-def _node_problems(graph: Graph, shapes: dict[str, tuple[str, tuple[int, ...] | None]]) -> list[NodeProblem]:
+def _node_problems(graph: Graph, shapes: Shapes) -> list[NodeProblem]:
     problems = []
     for node in graph.nodes:
         for name in (*node.inputs, *node.outputs):

@@ -79,6 +79,8 @@ class Graph:
     inputs: list[str]
     outputs: list[str]
     opset: int
+    taken: set[str] = field(default_factory=set)
+    """Names that expansions gave to tensors."""
 
     def constant(self, name: str) -> Array | None:
         """Value of a constant tensor, in ONNX order; None where it is computed or left out."""
