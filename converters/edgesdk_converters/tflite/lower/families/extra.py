@@ -1,0 +1,69 @@
+"""Operators that only spellings ask for, and some that TFLite has under another name."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgesdk_converters.tflite.lower.families.elementwise import operands
+from edgesdk_converters.tflite.lower.ir import Node
+from edgesdk_converters.tflite.lower.layout import channels_last
+from edgesdk_converters.tflite.lower.lowering import Lowering
+from edgesdk_converters.tflite.lower.registry import lowers
+
+
+@lowers("Atan2", domain="edgesdk")
+def atan2(ctx: Lowering, node: Node) -> None:
+    """ATAN2 of two tensors of one shape."""
+    layout, tensors = operands(ctx, node.inputs, node.outputs[0])
+    ctx.emit("ATAN2", tensors, [ctx.out(node.outputs[0], layout)])
+
+
+@lowers("Scatter", domain="edgesdk")
+def scatter(ctx: Lowering, node: Node) -> None:
+    """SCATTER_ND into zeros, adding up what comes to one place."""
+    shape = ctx.shape(node.outputs[0])
+    indices, updates = ctx.tensor(node.inputs[0]), ctx.tensor(node.inputs[1])
+    ctx.emit("SCATTER_ND", [indices, updates, ctx.ints(shape)], [ctx.out(node.outputs[0])])
+
+
+@lowers("LRN")
+def local_response(ctx: Lowering, node: Node) -> None:
+    """LOCAL_RESPONSE_NORMALIZATION, over the last axis in memory."""
+    size = int(node.attribute("size"))
+    rank = len(ctx.shape(node.inputs[0]))
+    if rank != 4 or size % 2 == 0:
+        ctx.refuse(f"it looks at {size} channels of a {rank}-D tensor", "Use an odd size and a 4-D tensor")
+    layout = channels_last(4)
+    made = ctx.out(node.outputs[0], layout)
+    ctx.emit(
+        "LOCAL_RESPONSE_NORMALIZATION",
+        [ctx.tensor(node.inputs[0], layout)],
+        [made],
+        radius=(size - 1) // 2,
+        bias=float(node.attribute("bias", 1.0)),
+        alpha=float(node.attribute("alpha", 1e-4)) / size,
+        beta=float(node.attribute("beta", 0.75)),
+    )
+
+
+@lowers("ReverseSequence")
+def reverse_sequence(ctx: Lowering, node: Node) -> None:
+    """REVERSE_SEQUENCE."""
+    value = ctx.value(node.inputs[0])
+    ctx.emit(
+        "REVERSE_SEQUENCE",
+        [value.tensor, ctx.tensor(node.inputs[1])],
+        [ctx.out(node.outputs[0], value.layout)],
+        seqDim=value.layout.index(int(node.attribute("time_axis", 0))),
+        batchDim=value.layout.index(int(node.attribute("batch_axis", 1))),
+    )
+
+
+@lowers("BitCast")
+def bit_cast(ctx: Lowering, node: Node) -> None:
+    """BITCAST between types of one size."""
+    sizes = {np.dtype(ctx.info(name).dtype).itemsize for name in (node.inputs[0], node.outputs[0])}
+    if len(sizes) > 1 or any(ctx.dtype(n) != ctx.info(n).dtype for n in (node.inputs[0], node.outputs[0])):
+        ctx.refuse("it looks at the bits of another size, or of one that TFLite does not compute in", "Use Cast")
+    value = ctx.value(node.inputs[0])
+    ctx.emit("BITCAST", [value.tensor], [ctx.out(node.outputs[0], value.layout)])
