@@ -44,7 +44,7 @@ $(VENV)/.runs: $(BIN)/python $(PROJECTS)
 	@touch $@
 
 $(VENV)/.tests: $(VENV)/.runs
-	$(PIP) --editable '.[all,test,check]' --editable ./converters
+	$(PIP) --editable '.[all,test,check]' --editable './converters[cluster,netron]'
 	@touch $@
 
 clean:

@@ -29,6 +29,8 @@ LOG = logging.getLogger(__name__)
 MARGIN = 0.95
 """A later candidate must need less than this share of the time: noise decides nothing."""
 
+FLOAT = frozenset({"fp32", "fp16"})
+
 ON_PURPOSE = 1.05
 """A variant that the conversion measured slower than this, over its source, was kept for its size or by --allow: the guard
 lets nothing slower pass for speed."""
@@ -207,8 +209,10 @@ class Chooser:
             slow, quick, slow_ms, quick_ms = second, first, times.second_ms, times.first_ms
         else:
             return
-        if slow.id != self.bundle.manifest.variants[0].id or slow.precision != "int8" or quick.precision == "int8":
+        if slow.id != self.bundle.manifest.variants[0].id or slow.precision in FLOAT or quick.precision not in FLOAT:
             return
+        if slow.format != quick.format:
+            return  # the promise was measured against the float variant of its own format
         ratio = self._measured_ratio(slow)
         promised = (
             "was to be the quicker one" if ratio is None else f"took {ratio:.2f} of the source's time when converted"

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+pytest.importorskip("edgesdk_converters.quantize", reason="needs the converters: pip install edgesdk-converters")
+
 from edgesdk.errors import ConfigError
 from edgesdk.registry import plugins
 from edgesdk_converters.quantize.calibrators import CALIBRATORS, Calibrator, make_calibrator
