@@ -18,7 +18,8 @@ HEAD = """# Operators
 What becomes of each operator of the ONNX standard when it is lowered to TFLite. Written by `python tests/operators/table.py`,
 which lowers the ONNX project's own operator tests (onnx {onnx}), runs them in LiteRT ({litert}) and compares.
 
-- **pass**: every case that TFLite has types for gives the numbers that ONNX demands.
+- **pass**: every case that TFLite has types for gives the numbers that ONNX demands; cases with tensors of no elements are not
+  counted, and parameters (axes, sizes, kernels) are constants where the operator needs it.
 - **partly**: some of them do; the others are refused before a file is written, for the reason given.
 - **not expressible**: TFLite has no operator, or no type, to say it with.
 - **not yet**: it could be said, and is refused until somebody writes it.

@@ -20,6 +20,8 @@ from edgesdk_converters.tflite.lower.sketch import OPSET, Sketch, spelling_of
 Key = tuple[str, str]
 """Name and operator of a node."""
 _DEPTH = 6
+_ROUNDS = 12
+"""Of folding and inferring a piece, each of which gives the other something to work with."""
 _SMALL = 1024
 _NEVER = frozenset({"RandomUniformLike", "RandomNormalLike", "If", "Loop", "Scan", "SequenceMap", "Bernoulli"})
 
@@ -87,7 +89,7 @@ def _settled(
     }
     part = Graph(graph.name, nodes, infos, [], [name for name in whole.outputs if name], opset, graph.taken)
     part.inputs = [name for name in infos if infos[name].data is None]
-    while True:
+    for _ in range(_ROUNDS):
         before = (len(part.nodes), len(part.infos))
         shapes = _inferred(part)
         fold(part, shapes)
@@ -106,7 +108,9 @@ def _settled(
 
 def _inferred(part: Graph) -> importer.Shapes:
     """Types and shapes of a piece of a graph."""
-    made = {name for node in part.nodes for name in node.outputs}
+    # What ONNX has no schema for is not there for it: its outputs come from outside, with the shapes that are known.
+    nodes = [node for node in part.nodes if node.domain != "edgesdk"]
+    made = {name for node in nodes for name in node.outputs}
     constants, inputs, between = [], [], []
     for name, info in part.infos.items():
         if info.data is not None and info.data.size <= _SMALL and info.dtype not in ("int4", "uint4"):
@@ -116,8 +120,8 @@ def _inferred(part: Graph) -> importer.Shapes:
         else:
             inputs.append(_value(info))
     outputs = [onnx.ValueInfoProto(name=name) for name in part.outputs]
-    body = helper.make_graph([proto(node) for node in part.nodes], "part", inputs, outputs, constants, None, between)
-    domains = {node.domain for node in part.nodes} - {""}
+    body = helper.make_graph([proto(node) for node in nodes], "part", inputs, outputs, constants, None, between)
+    domains = {node.domain for node in nodes} - {""}
     imports = [helper.make_opsetid("", part.opset), *(helper.make_opsetid(domain, 1) for domain in sorted(domains))]
     return importer.infer(helper.make_model(body, opset_imports=imports, ir_version=10))
 

@@ -16,6 +16,8 @@ _KEPT = frozenset({"QuantizeLinear", "DequantizeLinear"})
 _RANDOM = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
 )
+_NEWEST = 23
+"""Opset that ONNX Runtime computes constants in: newer ones it may refuse, and what constants need has not changed since."""
 Shapes = Mapping[str, tuple[str, tuple[int, ...] | None]]
 
 
@@ -43,12 +45,27 @@ def fold(graph: Graph, shapes: Shapes) -> None:
     outputs = [name for node in heavy for name in node.outputs if name and name in wanted]
     try:
         values = _run(graph, heavy, outputs)
-    except Exception:  # noqa: BLE001 - ONNX Runtime raises its own types for what it has no kernel for; the families are asked then
+    except Exception:  # noqa: BLE001 - ONNX Runtime raises its own types for what it has no kernel for
         graph.remove([node for node in foldable if node not in heavy])
+        graph.remove([node for node in heavy if _folded_alone(graph, node)])
         return
     graph.remove(foldable)
     for name, value in zip(outputs, values, strict=True):
         _store(graph, name, value)
+
+
+def _folded_alone(graph: Graph, node: Node) -> bool:
+    """Compute one node, by ONNX's reference where ONNX Runtime has no kernel; False where neither can."""
+    if any(name and graph.constant(name) is None for name in node.inputs):
+        return False
+    outputs = [name for name in node.outputs if name]
+    try:
+        values = _run(graph, [node], outputs)
+    except Exception:  # noqa: BLE001 - as above; the families are asked then
+        return False
+    for name, value in zip(outputs, values, strict=True):
+        _store(graph, name, value)
+    return True
 
 
 def evaluate(graph: Graph, nodes: list[Node], outputs: list[str]) -> list[Array]:
@@ -107,7 +124,7 @@ def _run(graph: Graph, nodes: list[Node], outputs: list[str]) -> list[Array]:
             ],
             [onnx.ValueInfoProto(name=name) for name in outputs],
         ),
-        opset_imports=[helper.make_opsetid("", graph.opset)],
+        opset_imports=[helper.make_opsetid("", min(graph.opset, _NEWEST))],
         ir_version=8,
     )
     options = onnxruntime.SessionOptions()

@@ -18,7 +18,7 @@ def atan2(ctx: Lowering, node: Node) -> None:
     ctx.emit("ATAN2", tensors, [ctx.out(node.outputs[0], layout)])
 
 
-@lowers("Scatter", domain="edgesdk")
+@lowers("ScatterSum", domain="edgesdk")
 def scatter(ctx: Lowering, node: Node) -> None:
     """SCATTER_ND into zeros, adding up what comes to one place."""
     shape = ctx.shape(node.outputs[0])

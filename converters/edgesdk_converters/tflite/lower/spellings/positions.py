@@ -104,10 +104,10 @@ def _scatter(s: Sketch, where: str, rows: int, count: int, width: int) -> str:
     updates = s.reshape(s.input(2), count, width)
     if reduction in ("none", "add"):
         places = s.reshape(where, count, 1)
-        put = s.own("Scatter", places, updates, shape=(rows, width), dtype=kind)
+        put = s.own("ScatterSum", places, updates, shape=(rows, width), dtype=kind)
         if reduction == "add":
             return s.op("Add", data, put)
-        hits = s.own("Scatter", places, s.const(np.ones((count, 1), np.float32)), shape=(rows, 1), dtype="float32")
+        hits = s.own("ScatterSum", places, s.const(np.ones((count, 1), np.float32)), shape=(rows, 1), dtype="float32")
         return s.op("Where", s.op("Greater", hits, s.const(np.float32(0))), put, data)
     if rows * count * width > _DENSE:
         s.refuse(f"its reduction {reduction!r} needs a mask of {rows * count * width:,} elements", "Use add or none")
