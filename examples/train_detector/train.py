@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,137 +17,182 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from model import STRIDES, Detector, grid
+from model import STRIDES, Conv, Detector, grid
 from numpy.typing import NDArray
-from scenes import CLASSES, SIZE, Scene, scenes
+from scenes import CLASSES, SIZE, Scene, scene, scenes
 from torch import Tensor
 
 TRAIN_SIZE = 160
 """Convolutions do not mind the size of the picture, and small ones train four times faster."""
-TRAIN_SEED, TEST_SEED = 1, 2
-REACH = (46.0, 84.0)
-"""Longer side of a box in pixels up to which strides 8 and 16 are responsible; stride 32 takes the rest."""
-RADIUS = 0.75
-"""Cells that answer for a box lie so near to its centre, in strides: two or three. More learn sooner, and find everything twice."""
+TRAIN_SEED, VALIDATION_SEED, TEST_SEED = 1, 2, 11
+"""Nothing was ever chosen by what the test scenes say; the validation scenes are there for that."""
+DRAWN = 8000
+"""Scenes that training draws; it sees each of them about three times, turned and mirrored: drawing costs too."""
+SIDES = ((0.0, 56.0), (36.0, 96.0), (72.0, 1e9))
+"""Longer sides of the boxes, in pixels, that strides 8, 16 and 32 may answer for: a size at a limit has two."""
+RADIUS = 1.5
+"""Cells that may answer for a box lie so near to its centre, in strides."""
 THRESHOLD = 0.25
+RATES = (0.1, 4e-3)
+"""Of learning: the share of its length by which a kernel may turn in one step, and AdamW's for everything else."""
+
+STRIDE_INDEX = torch.zeros(max(STRIDES) + 1, dtype=torch.int64)
+STRIDE_INDEX[list(STRIDES)] = torch.arange(len(STRIDES))
 
 
-class Scenes(torch.utils.data.Dataset[Scene]):
-    """Scenes by number: nothing is stored, nothing repeats."""
-
-    def __init__(self, count: int, first: int = 0) -> None:
-        self.count, self.first = count, first
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> Scene:
-        return next(iter(scenes(1, seed=TRAIN_SEED + 1000 + self.first + index, size=TRAIN_SIZE)))
-
-
-def train(steps: int, batch: int, start: Path | None = None) -> Detector:
+def train(steps: int, batch: int) -> Detector:
     """A detector after so many steps; what is returned is the running mean of its weights.
 
     Args:
         steps: Of the optimizer.
         batch: Scenes per step.
-        start: An exported detector to go on from, with new scenes, instead of random weights.
     """
     torch.manual_seed(0)
-    model = Detector(len(CLASSES))
-    first, rate = 0, 4e-3
-    if start is not None:
-        load(model, start)
-        first, rate = 1_000_000, 1.5e-3
+    rng = np.random.default_rng(TRAIN_SEED)
+    model = Detector(len(CLASSES)).to(memory_format=torch.channels_last)
     mean = copy.deepcopy(model)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.15)
-    loader = torch.utils.data.DataLoader(Scenes(steps * batch, first), batch, num_workers=1, collate_fn=list)
-    begin = time.monotonic()
-    for step, drawn in enumerate(loader, 1):
-        loss = loss_of(model, drawn)
-        optimizer.zero_grad()
+    # Behind these comes a batch normalisation: only the direction of their weights counts.
+    kernels = [module[0].weight for module in model.modules() if isinstance(module, Conv)]
+    others = [weight for weight in model.parameters() if all(weight is not kernel for kernel in kernels)]
+    optimizers = [Orthogonal(kernels, RATES[0]), torch.optim.AdamW(others, lr=RATES[1], weight_decay=1e-3)]
+
+    def share(step: int) -> float:
+        """Of the full rate: up in the first twentieth, then down to nothing along a cosine."""
+        done = (step + 1) / steps
+        return min(done / 0.05, 0.5 + 0.5 * math.cos(math.pi * max(done - 0.05, 0) / 0.95))
+
+    schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, share) for optimizer in optimizers]
+    begin = time.process_time()
+    # Numbers of scenes begin at 1000 << 24: seeds below 1000 are free for scenes that training never sees.
+    drawn = [scene((1000 << 24) + number, size=TRAIN_SIZE) for number in range(min(DRAWN, steps * batch))]
+    print(f"{len(drawn)} scenes drawn, {time.process_time() - begin:.0f} s of CPU time", flush=True)
+    order = np.empty(0, np.int64)
+    for step in range(1, steps + 1):
+        if len(order) < batch:
+            order = np.concatenate([order, rng.permutation(len(drawn))])
+        picked, order = order[:batch], order[batch:]
+        loss = loss_of(model, [turned(drawn[index], int(rng.integers(8))) for index in picked])
+        model.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimizer.step()
-        schedule.step()
+        torch.nn.utils.clip_grad_norm_(others, 5.0)
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+            optimizer.step()
+            schedule.step()
         decay = min(0.995, step / (step + 20))
         with torch.no_grad():
             for kept, new in zip(mean.state_dict().values(), model.state_dict().values(), strict=True):
                 kept.copy_(kept * decay + new * (1 - decay) if kept.is_floating_point() else new)
         if step % 50 == 0 or step == steps:
-            print(f"step {step}/{steps}: loss {loss.item():.3f}, {time.monotonic() - begin:.0f} s", flush=True)
+            print(f"step {step}/{steps}: loss {loss.item():.3f}, {time.process_time() - begin:.0f} s", flush=True)
     return mean.eval()
 
 
-def load(model: Detector, path: Path) -> None:
-    """Weights of an exported detector. Its batch normalisation is part of its convolutions by now; what is left here stays frozen."""
-    import onnx
-    from onnx import numpy_helper
+class Orthogonal(torch.optim.Optimizer):
+    """Steps in which every direction of a kernel's matrix counts alike: Muon (K. Jordan, 2024).
 
-    graph = onnx.load(str(path)).graph
-    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    weights = [node.input for node in graph.node if node.op_type == "Conv"]
-    called: list[Any] = []
-    hooks = [
-        module.register_forward_hook(lambda module, *_: called.append(module))
-        for module in model.modules()
-        if isinstance(module, torch.nn.Conv2d | torch.nn.BatchNorm2d)
-    ]
-    model.eval()
-    with torch.no_grad():
-        model.raw(torch.zeros(1, 3, 64, 64))
-        for module, behind in zip(called, [*called[1:], None], strict=True):
-            if not isinstance(module, torch.nn.Conv2d):
-                continue
-            _, kernel, bias = weights.pop(0)
-            module.weight.copy_(torch.from_numpy(tensors[kernel].copy()))
-            if module.bias is not None:
-                module.bias.copy_(torch.from_numpy(tensors[bias].copy()))
-            elif isinstance(behind, torch.nn.BatchNorm2d):
-                behind.bias.copy_(torch.from_numpy(tensors[bias].copy()))
-                behind.running_var.fill_(1 - behind.eps)
-    for hook in hooks:
-        hook.remove()
+    The gradient's running mean is replaced by the nearest matrix with orthogonal rows, found by five Newton-Schulz
+    iterations. Written from the published description; no code was copied.
+    """
+
+    def __init__(self, kernels: Sequence[Tensor], rate: float, momentum: float = 0.9) -> None:
+        super().__init__(kernels, {"lr": rate, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # noqa: ARG002 - torch's signature; nobody gives one
+        """One step; the kernels keep their length."""
+        for group in self.param_groups:
+            for weight in group["params"]:
+                state = self.state[weight]
+                mean = state.setdefault("mean", torch.zeros_like(weight))
+                mean.lerp_(weight.grad, 1 - group["momentum"])
+                ahead = weight.grad.lerp(mean, group["momentum"]).flatten(1)
+                turn = orthogonal(ahead).reshape(weight.shape)
+                length = math.sqrt(len(weight))
+                weight.sub_(turn * (length / turn.norm()) * group["lr"])
+                weight.mul_(length / weight.norm())
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """Nearly the nearest matrix whose singular values are all one; these end between 0.7 and 1.2."""
+    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    x = wide / (wide.norm() + 1e-7)
+    for _ in range(5):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.775 * square + 2.0315 * square @ square) @ x
+    return x if wide is matrix else x.T
+
+
+def turned(one: Scene, turn: int) -> Scene:
+    """One of the eight ways to lay a square picture: mirrored for 4 to 7, then turned by ``turn % 4`` quarters."""
+    pixels, (x1, y1, x2, y2), size = one.pixels, one.xyxy.T, len(one.pixels)
+    if turn >= 4:
+        pixels, x1, x2 = pixels[:, ::-1], size - x2, size - x1
+    for _ in range(turn % 4):
+        x1, y1, x2, y2 = y1, size - x2, y2, size - x1
+    xyxy = np.stack([x1, y1, x2, y2], axis=1)
+    return Scene(pixels=np.rot90(pixels, turn % 4), xyxy=xyxy, class_ids=one.class_ids)
 
 
 def loss_of(model: Detector, drawn: Sequence[Scene]) -> Tensor:
-    """Overlap and DFL of the responsible cells' boxes, and cross entropy of all scores against that overlap."""
+    """Overlap and DFL of the answering cells' boxes, and cross entropy of all scores against what was assigned."""
     pictures = torch.from_numpy(np.stack([to_input(one.pixels) for one in drawn]))
-    boxes, logits = model.raw(pictures)
+    boxes, logits = model.raw(pictures.contiguous(memory_format=torch.channels_last))
     centres, strides = grid(pictures.shape[2])
     ltrb = model.distances(boxes)
-    targets, classes = zip(*(assign(one, centres[0], strides[0, 0]) for one in drawn), strict=True)
-    target, kind = torch.stack(targets), torch.stack(classes)  # (n, 4, p) in strides; (n, p), -1 is nothing
-    picked = (kind >= 0).nonzero(as_tuple=True)
+    spread = boxes.reshape(len(drawn), 4, -1, boxes.shape[2])
     wanted = torch.zeros_like(logits)
     box_loss = logits.sum() * 0
-    if len(picked[0]):
-        got, due = ltrb[picked[0], :, picked[1]], target[picked[0], :, picked[1]]
-        overlap, penalty = giou(got, due)
-        spread = boxes[picked[0], :, picked[1]].reshape(-1, 4, boxes.shape[1] // 4)
-        box_loss = (1 - overlap + penalty).mean() * 2 + dfl(spread, due) * 0.5
-        wanted[picked[0], kind[picked], picked[1]] = overlap.detach().clamp(0.05, 1)
+    for index, one in enumerate(drawn):
+        cells, owner, due, quality = assign(
+            one, ltrb[index].detach(), logits[index].detach(), centres[0], strides[0, 0]
+        )
+        wanted[index, torch.from_numpy(one.class_ids)[owner], cells] = quality
+        overlap, gap = giou(ltrb[index][:, cells].T, due)
+        per_box = 2.5 * (1 - overlap + gap) + 0.5 * dfl(spread[index][:, :, cells].permute(2, 0, 1), due)
+        box_loss = box_loss + (per_box * quality).sum()
     entropy = torch.nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="sum")
-    return box_loss + entropy / wanted.sum().clamp(min=1)
+    return (box_loss + entropy) / wanted.sum().clamp(min=1)
 
 
-def assign(one: Scene, centres: Tensor, strides: Tensor) -> tuple[Tensor, Tensor]:
-    """Distances (4, p) in strides and class ids (p,): the cells around a box's centre at the stride of its size."""
-    target, kind = torch.zeros(4, len(strides)), torch.full((len(strides),), -1)
-    order = np.argsort([-(box[2] - box[0]) * (box[3] - box[1]) for box in one.xyxy], kind="stable")
+def assign(
+    one: Scene, ltrb: Tensor, logits: Tensor, centres: Tensor, strides: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Which cells answer for which box, and how well each of them is to say that it does.
+
+    Every cell near a box's centre at a stride for its size may answer. The one that does it best by now is to score
+    its overlap; the others score less, by far less when their boxes are worse: so nothing is found twice.
+
+    Args:
+        one: The scene, of ``n`` objects.
+        ltrb: Predicted distances (4, p), in strides.
+        logits: Predicted scores (classes, p).
+        centres: Of the cells (2, p), in strides.
+        strides: Of the cells (p,), in pixels.
+
+    Returns:
+        Cells (k,), the object of each (k,), its true distances (k, 4) in strides, and the score it is to give (k,).
+    """
+    truth = torch.from_numpy(np.ascontiguousarray(one.xyxy)).reshape(-1, 4, 1)
     x, y = centres * strides
-    for index in order:  # the smaller one takes a cell that two want
-        left, top, right, bottom = (float(value) for value in one.xyxy[index])
-        side = max(right - left, bottom - top)
-        stride = STRIDES[sum(side > reach for reach in REACH)]
-        near = torch.maximum((x - (left + right) / 2).abs(), (y - (top + bottom) / 2).abs()) < RADIUS * stride
-        inside = (x > left) & (x < right) & (y > top) & (y < bottom)
-        cells = near & inside & (strides == stride)
-        kind[cells] = int(one.class_ids[index])
-        sides = torch.stack((x - left, y - top, right - x, bottom - y)) / strides
-        target[:, cells] = sides[:, cells]
-    return target, kind
+    left, top, right, bottom = truth.unbind(dim=1)  # (n, 1) each
+    due = torch.stack((x - left, y - top, right - x, bottom - y), dim=1) / strides  # (n, 4, p)
+    side = torch.maximum(right - left, bottom - top)
+    low, high = (torch.tensor(limit)[STRIDE_INDEX[strides.long()]] for limit in zip(*SIDES, strict=True))
+    away = torch.maximum((x - (left + right) / 2).abs(), (y - (top + bottom) / 2).abs()) / strides
+    may = (away < RADIUS) & (due.amin(dim=1) > 0) & (side > low) & (side <= high)
+    owner, cells = may.nonzero(as_tuple=True)
+    there = due[owner, :, cells]
+    overlap, _ = giou(ltrb[:, cells].T, there)
+    score = logits[torch.from_numpy(one.class_ids)[owner], cells].sigmoid()
+    fitness = score.sqrt() * overlap**6 * torch.exp(-1.5 * away[owner, cells] ** 2) + 1e-9
+    # A cell between two objects answers for the one it fits better.
+    best = torch.zeros(len(strides)).scatter_reduce(0, cells, fitness, "amax")
+    kept = fitness >= best[cells]
+    cells, owner, there, overlap, fitness = (part[kept] for part in (cells, owner, there, overlap, fitness))
+    count = len(one.xyxy)
+    fittest = torch.zeros(count).scatter_reduce(0, owner, fitness, "amax")
+    nearest = torch.zeros(count).scatter_reduce(0, owner, overlap, "amax")
+    return cells, owner, there, (fitness / fittest[owner] * nearest[owner]).clamp(0, 1)
 
 
 def giou(got: Tensor, due: Tensor) -> tuple[Tensor, Tensor]:
@@ -163,14 +209,14 @@ def giou(got: Tensor, due: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def dfl(spread: Tensor, due: Tensor) -> Tensor:
-    """Cross entropy of the two bins beside the true distance. ``spread`` is (k, 4, BINS), ``due`` (k, 4)."""
+    """Cross entropy (k,) of the two bins beside the true distance. ``spread`` is (k, 4, BINS), ``due`` (k, 4)."""
     bins = spread.shape[2]
     due = due.clamp(0, bins - 1.01)
     low = due.long()
     share = due - low
     logs = spread.log_softmax(dim=2)
     below, above = logs.gather(2, low[..., None])[..., 0], logs.gather(2, low[..., None] + 1)[..., 0]
-    return -(below * (1 - share) + above * share).mean()
+    return -(below * (1 - share) + above * share).mean(dim=1)
 
 
 def to_input(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -207,15 +253,41 @@ def export(model: Detector, path: Path) -> None:
     onnx.save(made, str(path))
 
 
-def check(path: Path, count: int) -> float:
+def calibrate(model: Detector) -> None:
+    """Shift all scores so that the threshold that is best for the validation scenes becomes ``THRESHOLD``: boards use that one."""
+    with torch.no_grad():
+        answers = [
+            (one, model(torch.from_numpy(to_input(one.pixels)[None]))[0].numpy())
+            for one in scenes(200, seed=VALIDATION_SEED)
+        ]
+    best = max((step / 20 for step in range(3, 15)), key=lambda threshold: quality(answers, threshold)[2])
+    with torch.no_grad():
+        for head in model.scores:
+            head.bias += math.log(THRESHOLD / (1 - THRESHOLD)) - math.log(best / (1 - best))
+    print(f"what scored {best:.2f} now scores {THRESHOLD}")
+
+
+def check(path: Path, count: int, seed: int) -> float:
     """F1 on held-out scenes at IoU 0.5 and the score threshold."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    answers = [
+        (one, session.run(None, {"images": to_input(one.pixels)[None]})[0][0]) for one in scenes(count, seed=seed)
+    ]
+    precision, recall, f1 = quality(answers, THRESHOLD)
+    print(
+        f"{count} held-out scenes of seed {seed}: "
+        f"precision {precision:.3f}, recall {recall:.3f}, F1 {f1:.3f} at score {THRESHOLD}"
+    )
+    return f1
+
+
+def quality(answers: Sequence[tuple[Scene, NDArray[np.float32]]], threshold: float) -> tuple[float, float, float]:
+    """Precision, recall and F1 at IoU 0.5 of outputs (4 + classes, p) for scenes."""
     right = found = there = 0
-    for one in scenes(count, seed=TEST_SEED):
-        rows = session.run(None, {"images": to_input(one.pixels)[None]})[0][0]
-        boxes, kinds = decode(rows)
+    for one, rows in answers:
+        boxes, kinds = decode(rows, threshold)
         found, there = found + len(boxes), there + len(one.xyxy)
         free = list(range(len(one.xyxy)))
         for box, kind in zip(boxes, kinds, strict=True):
@@ -224,19 +296,17 @@ def check(path: Path, count: int) -> float:
                 right += 1
                 free.remove(match)
     precision, recall = right / max(found, 1), right / max(there, 1)
-    f1 = 2 * precision * recall / max(precision + recall, 1e-9)
-    print(f"{count} held-out scenes: precision {precision:.3f}, recall {recall:.3f}, F1 {f1:.3f} at score {THRESHOLD}")
-    return f1
+    return precision, recall, 2 * precision * recall / max(precision + recall, 1e-9)
 
 
-def decode(rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def decode(rows: NDArray[np.float32], threshold: float) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Boxes xyxy and class ids of (4 + classes, predictions), best first, suppressed at IoU 0.7 per class."""
     scores = rows[4:].max(axis=0)
-    kept = np.flatnonzero(scores >= THRESHOLD)
+    kept = np.flatnonzero(scores >= threshold)
     kinds = rows[4:, kept].argmax(axis=0)
     xywh = rows[:4, kept].T
     corner = np.concatenate([xywh[:, :2] - xywh[:, 2:] / 2, xywh[:, 2:]], axis=1)
-    order: Any = cv2.dnn.NMSBoxesBatched(corner.tolist(), scores[kept].tolist(), kinds.tolist(), THRESHOLD, 0.7)
+    order: Any = cv2.dnn.NMSBoxesBatched(corner.tolist(), scores[kept].tolist(), kinds.tolist(), threshold, 0.7)
     picked = np.asarray(order, int).reshape(-1)
     boxes = np.concatenate([corner[:, :2], corner[:, :2] + corner[:, 2:]], axis=1)[picked]
     return boxes.astype(np.float32), kinds[picked]
@@ -252,21 +322,23 @@ def main() -> int:
     """Train, export, check."""
     parser = argparse.ArgumentParser(description="Train the example detector on synthetic scenes.")
     parser.add_argument("--output", type=Path, default=Path("detector.onnx"))
-    parser.add_argument("--steps", type=int, default=1600)
+    parser.add_argument("--steps", type=int, default=1400)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--start", type=Path, metavar="ONNX", help="go on from an exported detector")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads, 0 is all cores")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads; other numbers round otherwise")
     parser.add_argument("--check", type=int, default=200, metavar="N", help="held-out scenes")
+    parser.add_argument("--validate", action="store_true", help="check on the validation scenes: for choosing a recipe")
     parser.add_argument("--least-f1", type=float, default=0.9, help="fail below it")
     options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    model = train(options.steps, options.batch, options.start)
+    torch.set_num_threads(options.threads)
+    cv2.setNumThreads(options.threads)
+    model = train(options.steps, options.batch)
+    calibrate(model)
     export(model, options.output)
     print(
         f"{options.output}: {sum(p.numel() for p in model.parameters()):,} parameters, {options.output.stat().st_size:,} bytes"
     )
-    return 0 if check(options.output, options.check) >= options.least_f1 else 1
+    f1 = check(options.output, options.check, VALIDATION_SEED if options.validate else TEST_SEED)
+    return 0 if f1 >= options.least_f1 else 1
 
 
 if __name__ == "__main__":
