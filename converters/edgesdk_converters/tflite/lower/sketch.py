@@ -102,9 +102,7 @@ class Sketch:
         self.nodes.append(Node(code, f"{self.node.name}/{code}", list(inputs), made, attributes, domain))
         return made
 
-    def own(
-        self, code: str, *inputs: str, shape: tuple[int, ...], dtype: str, **attributes: Any
-    ) -> str:
+    def own(self, code: str, *inputs: str, shape: tuple[int, ...], dtype: str, **attributes: Any) -> str:
         """Write an operator of the lowering's own domain, which ONNX cannot infer the shape of."""
         made = self.op(code, *inputs, domain="edgesdk", **attributes)
         self.infos[made] = Info(made, shape, dtype)

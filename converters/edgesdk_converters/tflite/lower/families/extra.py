@@ -57,13 +57,3 @@ def reverse_sequence(ctx: Lowering, node: Node) -> None:
         seqDim=value.layout.index(int(node.attribute("time_axis", 0))),
         batchDim=value.layout.index(int(node.attribute("batch_axis", 1))),
     )
-
-
-@lowers("BitCast")
-def bit_cast(ctx: Lowering, node: Node) -> None:
-    """BITCAST between types of one size."""
-    sizes = {np.dtype(ctx.info(name).dtype).itemsize for name in (node.inputs[0], node.outputs[0])}
-    if len(sizes) > 1 or any(ctx.dtype(n) != ctx.info(n).dtype for n in (node.inputs[0], node.outputs[0])):
-        ctx.refuse("it looks at the bits of another size, or of one that TFLite does not compute in", "Use Cast")
-    value = ctx.value(node.inputs[0])
-    ctx.emit("BITCAST", [value.tensor], [ctx.out(node.outputs[0], value.layout)])

@@ -55,13 +55,6 @@ def _mish(f: _Formula) -> Tensor:
     return f("MUL", f.x, f("DIV", n, f("ADD", n, 2.0)))
 
 
-def _mish(f: _Formula) -> Tensor:
-    """x * n / (n + 2) with n = w (w + 2), w = exp(x): tanh(softplus(x)) without losing what is far below zero."""
-    raised = f("EXP", f("MINIMUM", f.x, 20.0))
-    above = f("MUL", raised, f("ADD", raised, 2.0))
-    return f("MUL", f.x, f("DIV", above, f("ADD", above, 2.0)))
-
-
 def _selu(f: _Formula) -> Tensor:
     alpha, gamma = float(f.node.attribute("alpha", 1.67326319217681884765625)), float(f.node.attribute("gamma", 1.05070102214813232421875))  # fmt: skip
     low = f("MUL", f("ELU", f("MINIMUM", f.x, 0.0)), alpha * gamma)
@@ -175,7 +168,6 @@ def lp_normalization(ctx: Lowering, node: Node) -> None:
     if code == "SQUARE":
         norm = ctx.op("SQRT", [norm], small)
     norm = ctx.op("MAXIMUM", [norm, ctx.const(np.float32(1e-30))], small)  # nothing divided by nothing is nothing
-    norm = ctx.op("MAXIMUM", [norm, ctx.const(np.float32(1e-30))], small)
     ctx.emit("DIV", [value.tensor, norm], [ctx.out(node.outputs[0], value.layout)], fusedActivationFunction="NONE")
 
 

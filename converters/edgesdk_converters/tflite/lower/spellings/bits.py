@@ -67,10 +67,7 @@ def bitwise(s: Sketch) -> None:
         wide = s.reshape(x, *((1,) * (rank - len(s.shape(index))) + s.shape(index)), 1)
         parts.append(s.op("Mod", s.op("Div", wide, powers), s.const(np.int32(2))))
     code = {"BitwiseAnd": "Min", "BitwiseOr": "Max"}.get(s.node.op_type)
-    if code:
-        made = s.op(code, *parts)
-    else:
-        made = s.op("Mod", s.op("Add", *parts), s.const(np.int32(2)))
+    made = s.op(code, *parts) if code else s.op("Mod", s.op("Add", *parts), s.const(np.int32(2)))
     total = s.op("ReduceSum", s.op("Mul", made, powers), s.ints(-1), keepdims=0)
     if signed:
         logic = {"BitwiseAnd": "And", "BitwiseOr": "Or", "BitwiseXor": "Xor"}[s.node.op_type]

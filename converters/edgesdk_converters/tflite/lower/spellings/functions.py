@@ -35,7 +35,11 @@ def arc(s: Sketch) -> None:
     """By ATAN2, with sqrt((1 - x)(1 + x)) as the other side."""
     x, one = _float(s), s.const(np.float32(1))
     if s.node.op_type == "Atan":
-        ones = s.op("Add", s.op("Mul", x, s.const(np.float32(0))), one) if s.shape() == () else s.const(np.ones(s.shape(), np.float32))
+        ones = (
+            s.op("Add", s.op("Mul", x, s.const(np.float32(0))), one)
+            if s.shape() == ()
+            else s.const(np.ones(s.shape(), np.float32))
+        )
         _finish(s, _atan2(s, x, ones))
         return
     side = s.op("Sqrt", s.op("Mul", s.op("Sub", one, x), s.op("Add", one, x)))

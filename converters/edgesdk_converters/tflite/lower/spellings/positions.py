@@ -136,7 +136,9 @@ def tensor_scatter(s: Sketch) -> None:
         where = s.const(np.tile(at.reshape(1, length), (batch, 1)))
     if s.attribute("mode", "linear") == "circular":
         where = s.op("Mod", where, s.const(np.int32(length)))
-    inside = s.op("And", s.op("GreaterOrEqual", where, s.const(np.int32(0))), s.op("Less", where, s.const(np.int32(count))))
+    inside = s.op(
+        "And", s.op("GreaterOrEqual", where, s.const(np.int32(0))), s.op("Less", where, s.const(np.int32(count)))
+    )
     safe = s.op("Min", s.op("Max", where, s.const(np.int32(0))), s.const(np.int32(count - 1)))
     order = [0, axis, *(a for a in range(1, len(shape)) if a != axis)]
     back = [order.index(a) for a in range(len(shape))]
