@@ -52,8 +52,8 @@ def _macs(proto: Any, node: Quantizable, shapes: Mapping[str, tuple[int, ...]]) 
     if proto.op_type in {"Conv", "ConvTranspose"}:
         source = shape if proto.op_type == "Conv" else shapes.get(proto.input[0], shape)
         return node.weight_elements * math.prod(source[2:]) * source[0]
-    weight = shapes.get(proto.input[1], shape)
-    return node.weight_elements * max(1, math.prod(shape) // max(weight[-1], 1))
+    # Of a matrix product the last axis is the output channels, whichever way the weights lie (Gemm has transB).
+    return node.weight_elements * max(1, math.prod(shape) // max(shape[-1], 1))
 
 
 def _elements(proto: Any, view: GraphView, shapes: Mapping[str, tuple[int, ...]]) -> int:

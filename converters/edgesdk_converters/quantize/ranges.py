@@ -13,6 +13,7 @@ from edgesdk.errors import CalibrationError
 from edgesdk_converters.graph.view import GraphView, static_shapes
 from edgesdk_converters.progress import Progress, Quiet
 from edgesdk_converters.quantize.calibrators import Calibrator, make_calibrator
+from edgesdk_converters.quantize.floors import above, floors, lifted
 from edgesdk_converters.quantize.histogram import Range, Statistics
 from edgesdk_converters.quantize.nan import explain, in_groups
 from edgesdk_converters.report.record import TensorHistogram
@@ -60,6 +61,7 @@ class Observer:
         self._names = [name for name in order if name in wanted]
         self._producer = {name: view.producer[name].name if name in view.producer else "" for name in self._names}
         self._inputs = {name: index for index, name in enumerate(view.inputs) if name in wanted}
+        self._floors = {name: floor for name, floor in floors(model).items() if name in wanted}
         self._default = _made(calibrator)
         self._known = {calibrator: self._default} if isinstance(calibrator, str) else {}
         self._statistics: dict[str, Statistics] | None = None
@@ -128,8 +130,14 @@ class Observer:
             if made.passes and made is not self._default:
                 for number in range(made.passes):
                     self._walk(made, number, None)
-            self._ranges[key] = {name: made.range(name, seen[name], levels=levels) for name in self._names}
+            self._ranges[key] = {name: self._range(made, name, seen[name], levels) for name in self._names}
         return self._ranges[key]
+
+    def _range(self, calibrator: Calibrator, name: str, seen: Statistics, levels: int) -> Range:
+        floor = self._floors.get(name)
+        if floor is None:
+            return calibrator.range(name, seen, levels=levels)
+        return lifted(calibrator.range(name, above(seen, floor), levels=levels), floor)
 
     def histograms(self, ranges: Mapping[str, Range], *, bins: int = DRAWN_BINS) -> tuple[TensorHistogram, ...]:
         """What each tensor took, beside the range it got, in graph order; tensors without a range are left out."""
