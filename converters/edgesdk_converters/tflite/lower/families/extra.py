@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from edgesdk_converters.tflite.lower.families.elementwise import operands
 from edgesdk_converters.tflite.lower.ir import Node
 from edgesdk_converters.tflite.lower.layout import channels_last

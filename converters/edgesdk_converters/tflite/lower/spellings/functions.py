@@ -8,13 +8,15 @@ from edgesdk_converters.tflite.lower.sketch import Sketch, spells
 
 
 def _log1p(s: Sketch, x: str) -> str:
-    """log(1 + x) without losing small x (Kahan): log(w) * x / (w - 1), or x where w = 1 + x rounds to 1."""
-    one = s.const(np.float32(1))
-    w = s.op("Add", x, one)
-    rest = s.op("Sub", w, one)
-    none = s.op("Equal", rest, s.const(np.float32(0)))
-    safe = s.op("Where", none, one, rest)
-    return s.op("Where", none, x, s.op("Mul", s.op("Log", w), s.op("Div", x, safe)))
+    """The logarithm of 1 + x; near zero, where LOG loses all of x, by the series of 2 atanh(z), z = x / (2 + x)."""
+    z = s.op("Div", x, s.op("Add", x, s.const(np.float32(2))))
+    square = s.op("Mul", z, z)
+    series = s.const(np.float32(1 / 7))
+    for odd in (5, 3, 1):
+        series = s.op("Add", s.op("Mul", square, series), s.const(np.float32(1 / odd)))
+    near = s.op("Mul", s.op("Add", z, z), series)
+    far = s.op("Log", s.op("Add", x, s.const(np.float32(1))))
+    return s.op("Where", s.op("Less", s.op("Abs", x), s.const(np.float32(0.3))), near, far)
 
 
 def _float(s: Sketch, index: int = 0) -> str:

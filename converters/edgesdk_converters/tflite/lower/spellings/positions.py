@@ -162,11 +162,11 @@ def hardmax(s: Sketch) -> None:
 @spells("OneHot")
 def one_hot(s: Sketch) -> None:
     """Positions of another type."""
-    attributes = {"axis": int(s.attribute("axis", -1))}
+    axis = int(s.attribute("axis", -1))
     depth, values = s.constant(1, "depth"), s.constant(2, "list of values")
     assert depth is not None
     assert values is not None
-    s.result(s.op("OneHot", s.cast(s.x, "int64"), s.ints(int(depth.reshape(-1)[0])), s.const(values), **attributes))
+    s.result(s.op("OneHot", s.cast(s.x, "int64"), s.ints(int(depth.reshape(-1)[0])), s.const(values), axis=axis))
 
 
 @spells("TopK")
@@ -229,7 +229,7 @@ def eye_like(s: Sketch) -> None:
     kind = s.dtype()
     if "dtype" in s.node.attributes:
         kind = np.dtype(helper.tensor_dtype_to_np_dtype(s.attribute("dtype"))).name
-    s.result(s.const(np.eye(*s.shape(), k=int(s.attribute("k", 0))), kind))
+    s.result(s.const(np.eye(s.shape()[0], s.shape()[1], k=int(s.attribute("k", 0))), kind))
 
 
 @spells("CumSum", "CumProd")

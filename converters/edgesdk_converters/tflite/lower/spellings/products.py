@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from edgesdk_converters.tflite.lower.sketch import Sketch, spells
@@ -51,7 +53,7 @@ def quantized(s: Sketch) -> None:
     s.result(s.op("QuantizeLinear", made, names[6], names[7]))
 
 
-def _along(s: Sketch, scale: int, data: int, *, conv: bool = False) -> dict[str, int]:
+def _along(s: Sketch, scale: int, data: int, *, conv: bool = False) -> dict[str, Any]:
     if s.shape(scale) in ((), (1,)):
         return {}
     rank = len(s.shape(data))

@@ -37,9 +37,9 @@ def resize(s: Sketch) -> None:
         if roi is None and scale == 1.0:
             continue
         eye = s.const(np.eye(shape[axis], dtype=np.float32))
-        region = s.const(np.float32([0, roi[place], 1, roi[place + len(axes)]])) if roi is not None else ""
+        region = s.const([0, roi[place], 1, roi[place + len(axes)]], "float32") if roi is not None else ""
         inputs = (
-            [eye, region, s.const(np.float32([1, scale]))]
+            [eye, region, s.const([1, scale], "float32")]
             if size is None
             else [eye, region, "", s.ints(shape[axis], size)]
         )
