@@ -87,7 +87,6 @@ def _detections(rows: Any) -> Any:
 @pytest.mark.torch
 @pytest.mark.parametrize("turn", range(8))
 def test_turned__boxes_stay_on_their_objects(scenes: ModuleType, turn: int) -> None:
-    pytest.importorskip("torch", reason="pip install torch")
     train: Any = __import__("train")
     pixels = np.zeros((160, 160, 3), np.uint8)
     pixels[20:50, 30:90] = 255

@@ -17,7 +17,7 @@ NAMES = sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir())
 PRINTS = {
     "faces_to_mqtt": r"#\d+: 1 faces \[.*\npublished (\d+), received \1\n$",
     "own_task": r"^orange .*'hex': '#ff8000', 'is_dark': False\}\nnight .*'hex': '#050528', 'is_dark': True\}\n$",
-    "train_detector": r"^onnx-\S+: \d+ objects in 50 scenes, .* F1 0\.9\d+\n",
+    "train_detector": r"^((onnx|tflite)-\S+: \d+ objects in 50 scenes, [^\n]* F1 0\.9\d+\n)+$",
 }
 ZOO = {"faces_to_mqtt": ("blazeface-short", "astronaut", "coffee", "china", "faces-lfw")}
 """What an example fetches: where that cannot be had, its test skips."""
