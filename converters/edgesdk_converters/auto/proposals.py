@@ -1,6 +1,7 @@
 """Proposes plans for the guard: the simple thing first, help only where it is needed.
 
-1. everything int8; 2. channels equalized, with ranges by extremes or 3. by least error; 4. the fewest nodes in float that
+1. everything int8; 2. channels equalized, with ranges by extremes or 3. by least error; 4. where matrix products do the work,
+their inputs smoothed and ranges found at run time, the fewest of them computed in float; 5. the fewest nodes in float that
 reach the budget, with more and more to spare.
 
 Whether a plan is proposed is decided on calibration samples alone; the held-out ones are asked for a yes or a no, a handful of
@@ -20,6 +21,7 @@ import onnx
 from edgesdk.bundle.manifest import Contract, OutputSpec
 from edgesdk_converters.auto.api import Feeds, Proposal, Quantizes
 from edgesdk_converters.auto.mixed import fewest, rank
+from edgesdk_converters.auto.running import SMOOTH, mostly_products, rank_running
 from edgesdk_converters.auto.sensitivity import as_rows, solo, switchboard
 from edgesdk_converters.auto.tuner import Tuner
 from edgesdk_converters.auto.work import float_costs
@@ -34,6 +36,8 @@ NEAR_DB = 6.0
 """Another way of choosing ranges that comes this near to the best one on calibration samples is tried, too."""
 SPARE_DB = (1.0, 2.0, 3.5, 6.0)
 """What a mixed plan must have to spare on calibration samples, one try after the other: held-out samples are others."""
+RUNNING_SPARE_DB = (2.0, 3.5, 6.0)
+"""The same where ranges are found at run time."""
 
 
 def proposals(
@@ -108,6 +112,7 @@ class _Search:
             if margin >= 0 or words == FIRST:
                 yield self._proposal(plan, words)
             bases.append((margin, plan, words))
+        yield from self._running()
         bases.sort(key=lambda base: -base[0])
         # Extremes never clip what held-out samples have more of, least error is closer where they look like the others: both are tried.
         best = bases[0]
@@ -123,6 +128,25 @@ class _Search:
         }
         for (calibrator, equalize), words in options.items():
             yield words, self._plan(msgspec.structs.replace(recipe, calibrator=calibrator, equalize=equalize))
+
+    def _running(self) -> Iterator[Proposal]:
+        """Plans for transformers, whose activations change more from input to input than 8 bits of one range stand."""
+        if self._instead == "w8a16" or not mostly_products(self._quantizer.nodes):
+            return
+        plan = self._plan(
+            msgspec.structs.replace(self._recipe, scheme="dynamic", coverage="compute", equalize=False, smooth=SMOOTH)
+        )
+        words = "ranges found at run time, channels smoothed"
+        mixer = _Mixer(self, plan, words, "w8")
+        order: list[str] = []
+        for spare in RUNNING_SPARE_DB:
+            if not order and mixer.margin(frozenset()) < spare:
+                order = rank_running(self._tuner, self._quantizer, plan, self._fixed, self._progress)
+            self._progress.say(f"int8: {words}, {spare:g} dB to spare")
+            found = mixer.find(order, spare) if order or mixer.margin(frozenset()) >= spare else None
+            if found is not None and found not in self._proposed:
+                kept = sum(found.schemes[name] != scheme for name, scheme in plan.schemes.items())
+                yield self._proposal(found, words + (f", {kept} nodes in w8" if kept else ""))
 
     def _plan(self, recipe: Recipe) -> Plan:
         plan = self._quantizer.plan(recipe, schemes=self._pinned)
@@ -189,7 +213,7 @@ class _Mixer:
 
     def find(self, order: Sequence[str], spare: float) -> Plan | None:
         """The plan with the fewest nodes moved that has so much to spare, or the best there is; None where that misses the limit."""
-        kept = fewest(order, self._margin, spare)
+        kept = fewest(order, self.margin, spare)
         if kept is None:
             kept = max(self._known, key=lambda one: (self._known[one], -len(one)))
             if self._known[kept] < 0:
@@ -209,7 +233,8 @@ class _Mixer:
         kept = max(self._known, key=lambda one: (self._known[one], -len(one)))
         return self._known[kept], self._search.with_(self._plan, kept, self._instead)
 
-    def _margin(self, kept: frozenset[str]) -> float:
+    def margin(self, kept: frozenset[str]) -> float:
+        """DB to the limit with these nodes moved."""
         if kept not in self._known:
             self._known[kept] = self._search.margin(self._search.with_(self._plan, kept, self._instead))
         return self._known[kept]

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 MIN_ELEMENTS = 256
 """Smaller constants stay: the Cast node would cost as much as it saves."""
 _QDQ = frozenset({"QuantizeLinear", "DequantizeLinear"})
+_MAKES_REAL = frozenset({"Cast", "DynamicQuantizeLinear"})
 
 
 def halve(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -30,7 +31,13 @@ def halve(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _halve_graph(graph: Any) -> None:
-    scales = {name for node in _all_nodes(graph) if node.op_type in _QDQ for name in node.input[1:]}
+    nodes = list(_all_nodes(graph))
+    scales = {name for node in nodes if node.op_type in _QDQ for name in node.input[1:]}
+    # Integers made real by Cast and Mul, as weight-only and dynamic quantization do it.
+    real = {name for node in nodes if node.op_type in _MAKES_REAL for name in node.output}
+    scales |= {
+        name for node in nodes if node.op_type == "Mul" and not real.isdisjoint(node.input) for name in node.input
+    }
     casts = []
     for tensor in graph.initializer:
         if tensor.name in scales or not _shrink(tensor):
@@ -38,9 +45,9 @@ def _halve_graph(graph: Any) -> None:
         name = tensor.name
         tensor.name = f"{name}_half"
         casts.append(_cast(tensor.name, name))
-    nodes = list(casts)
+    ordered = list(casts)
     for node in graph.node:
-        nodes.append(node)
+        ordered.append(node)
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH:
                 _halve_graph(attribute.g)
@@ -52,9 +59,9 @@ def _halve_graph(graph: Any) -> None:
             ):
                 name = node.output[0]
                 node.output[0] = f"{name}_half"
-                nodes.append(_cast(node.output[0], name))
+                ordered.append(_cast(node.output[0], name))
     del graph.node[:]
-    graph.node.extend(nodes)
+    graph.node.extend(ordered)
 
 
 def _cast(source: str, target: str) -> Any:

@@ -62,7 +62,7 @@ def candidates(model: onnx.ModelProto) -> list[str]:
     return [
         unit.info.name
         for unit in find_units(model)
-        if unit.info.weight_elements and unit.node.op_type != "ConvTranspose"
+        if unit.info.weight_elements and unit.node.op_type not in ("ConvTranspose", "Gather")
     ]
 
 
@@ -185,6 +185,9 @@ class _Graph:
 
     def store(self, unit: Unit, bits: int) -> None:
         """Keep a unit's arithmetic in float, and its weights in integers."""
+        if unit.node.op_type == "Gather":
+            self.replace(unit, self._writer.table(unit, self.view))
+            return
         weight = self.view.constant(unit.node.input[1])
         assert weight is not None
         if bits == 4 and unit.node.op_type == "MatMul":

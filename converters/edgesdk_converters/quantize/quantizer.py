@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edgesdk.errors import CalibrationError, ConfigError, ConversionError
 from edgesdk_converters.graph.view import GraphView
 from edgesdk_converters.progress import Progress, Quiet
-from edgesdk_converters.quantize import equalize, qdq
+from edgesdk_converters.quantize import equalize, qdq, smoothing
 from edgesdk_converters.quantize.half import halve
 from edgesdk_converters.quantize.ranges import Observer, Range
 from edgesdk_converters.quantize.recipe import Plan, Recipe, Rule, Scheme
@@ -31,11 +31,16 @@ Feeds = Sequence[Sequence[Array]]
 
 MOST_SAMPLES = 256
 """That rounding looks at, spread evenly over all: it runs the model some thirty times on each."""
+_Options = tuple[bool, float]
+"""What was done to the float model: whether channels were equalized, and how much matrix products were smoothed."""
+_PLAIN: _Options = (False, 0.0)
 _INSTEAD: dict[Scheme, tuple[Scheme, ...]] = {
     "w4a8": ("w8a8",),
     "dynamic": ("w8",),
     "w4": ("w8",),
 }
+_TABLE_IN: frozenset[Scheme] = frozenset({"w8a8", "w8a16", "w4a8", "dynamic", "w4"})
+"""Schemes of a model whose tables of embeddings become ``w8``, the one scheme that a table can have."""
 """What a node gets that cannot have the recipe's scheme, before it stays float."""
 
 
@@ -74,8 +79,8 @@ class Quantizer:
         self._model, self._samples, self._reduce_range = model, samples, reduce_range
         self._progress = progress or Quiet()
         self._sha256 = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
-        self._bases: dict[bool, onnx.ModelProto] = {False: model}
-        self._observers: dict[bool, Observer] = {}
+        self._bases: dict[_Options, onnx.ModelProto] = {_PLAIN: model}
+        self._observers: dict[_Options, Observer] = {}
         self._rounders: dict[bytes, Rounder] = {}
         self._said: set[str] = set()
 
@@ -103,6 +108,7 @@ class Quantizer:
             schemes=chosen,
             calibrator=recipe.calibrator,
             equalize=recipe.equalize,
+            smooth=recipe.smooth,
             bias_correction=recipe.bias_correction,
             rounding=recipe.rounding,
             per_channel=recipe.per_channel,
@@ -121,7 +127,7 @@ class Quantizer:
             CalibrationError: The plan needs calibration samples, and there are none.
         """
         self._demand_own(plan)
-        base = self._base(equalized=plan.equalize)
+        base = self._base(options=_options(plan))
         rounding = plan.rounding != "nearest" and not NOT_LEARNED.issuperset(plan.schemes.values())
         if rounding and not len(self._samples):
             raise CalibrationError(
@@ -132,7 +138,7 @@ class Quantizer:
         self._say_idle(plan)
         # Without samples there is nothing to correct by; plans of integer activations were refused above.
         corrects = plan.bias_correction and len(self._samples) and set(plan.schemes.values()) != {"float"}
-        means: Mapping[str, Vector] = self._observer(equalized=plan.equalize).means if corrects else {}
+        means: Mapping[str, Vector] = self._observer(options=_options(plan)).means if corrects else {}
         weights: WeightQuantizer = nearest
         if rounding:
             units = find_units(base)
@@ -148,12 +154,12 @@ class Quantizer:
         Raises:
             CalibrationError: No samples, or NaN in a tensor.
         """
-        observer = self._observer(equalized=plan.equalize)
+        observer = self._observer(options=_options(plan))
         ranges = dict(observer.ranges(plan.calibrator))
         wide = {name: scheme for name, scheme in plan.schemes.items() if scheme == "w8a16"}
         if wide:
             finer = observer.ranges(plan.calibrator, levels=65536)
-            for name in qdq.activations(self._base(equalized=plan.equalize), wide):
+            for name in qdq.activations(self._base(options=_options(plan)), wide):
                 ranges[name] = finer[name]
         return ranges
 
@@ -161,13 +167,13 @@ class Quantizer:
         """What the integer activations took over the samples, and the ranges they got; empty where there are none."""
         if not _needs_ranges(plan):
             return ()
-        shown = qdq.activations(self._base(equalized=plan.equalize), plan.schemes)
+        shown = qdq.activations(self._base(options=_options(plan)), plan.schemes)
         ranges = {name: span for name, span in self.ranges(plan).items() if name in shown}
-        return self._observer(equalized=plan.equalize).histograms(ranges)
+        return self._observer(options=_options(plan)).histograms(ranges)
 
     def observer(self, plan: Plan) -> Observer | None:
         """What the samples' activations were seen by for a plan; None where it needed no samples."""
-        return self._observer(equalized=plan.equalize) if _needs_ranges(plan) else None
+        return self._observer(options=_options(plan)) if _needs_ranges(plan) else None
 
     def weight_bytes(self) -> dict[str, int]:
         """Elements of each node's weights, which is their size in int8; 0 for nodes without."""
@@ -180,8 +186,8 @@ class Quantizer:
         """
         if not _needs_ranges(plan):
             return ()
-        base = self._base(equalized=plan.equalize)
-        statistics = self._observer(equalized=plan.equalize).statistics
+        base = self._base(options=_options(plan))
+        statistics = self._observer(options=_options(plan)).statistics
         shown = qdq.activations(base, plan.schemes)
         return tuple(name for name, seen in statistics.items() if name in shown and seen.low == 0 == seen.high)
 
@@ -241,23 +247,32 @@ class Quantizer:
                 + "). Convert the same source with the same options, or convert again without the plan."
             )
 
-    def _base(self, *, equalized: bool) -> onnx.ModelProto:
-        if equalized not in self._bases:
-            maxima = self._observer(equalized=False).channel_maxima
-            wanted = {name: maxima[name] for name in equalize.inputs(self._model)}
-            self._bases[True] = equalize.equalize(self._model, wanted)
-        return self._bases[equalized]
+    def _base(self, *, options: _Options) -> onnx.ModelProto:
+        if options not in self._bases:
+            equalized, smooth = options
+            observer = self._observer(options=_PLAIN)
+            base = self._model
+            if equalized:
+                base = equalize.equalize(base, {name: observer.channel_maxima[name] for name in equalize.inputs(base)})
+            if smooth:
+                # Equalization leaves matrix products alone, so that what went into them is what was seen without it.
+                seen = {name: observer.channel_maxima[name] for name in smoothing.inputs(self._model)}
+                base = smoothing.smooth(base, seen, smooth)
+            self._bases[options] = base
+        return self._bases[options]
 
-    def _observer(self, *, equalized: bool) -> Observer:
-        if equalized not in self._observers:
+    def _observer(self, *, options: _Options) -> Observer:
+        if options not in self._observers:
             if not len(self._samples):
                 raise CalibrationError(
                     "no calibration samples: static int8 needs some. Give a folder with --calibration."
                 )
-            base = self._base(equalized=equalized)
-            tensors = qdq.activations(base) | set(equalize.inputs(base) if not equalized else ())
-            self._observers[equalized] = Observer(base, self._samples, tensors, progress=self._progress)
-        return self._observers[equalized]
+            base = self._base(options=options)
+            tensors = qdq.activations(base)
+            if options == _PLAIN:
+                tensors |= {*equalize.inputs(base), *smoothing.inputs(base)}
+            self._observers[options] = Observer(base, self._samples, tensors, progress=self._progress)
+        return self._observers[options]
 
     def _rounder(self, plan: Plan, base: onnx.ModelProto, ranges: Mapping[str, Range]) -> Rounder:
         key = _without_name(plan)
@@ -287,11 +302,17 @@ class Quantizer:
 
 def _possible(node: Quantizable, scheme: Scheme) -> Scheme:
     """The scheme, or the nearest that the node can have."""
+    if node.op_type == "Gather" and node.weight_elements and scheme in _TABLE_IN:
+        return "w8"
     return next((one for one in (scheme, *_INSTEAD.get(scheme, ())) if one in node.schemes), "float")
 
 
 def _needs_ranges(plan: Plan) -> bool:
     return any(scheme in INTEGER for scheme in plan.schemes.values())
+
+
+def _options(plan: Plan) -> _Options:
+    return plan.equalize, plan.smooth
 
 
 def _without_name(plan: Plan) -> bytes:

@@ -65,6 +65,8 @@ class Recipe(_Data, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Entry point of group ``edgesdk_converters.calibrators``."""
     equalize: bool = False
     """Balance channels between neighbouring layers first (cross-layer equalization)."""
+    smooth: float = 0.0
+    """How much of the unevenness between channels matrix products take into their weights (SmoothQuant's alpha); 0 is none."""
     bias_correction: bool = True
     rounding: Rounding = "nearest"
     per_channel: bool = True
@@ -88,6 +90,7 @@ class Plan(_Data, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rounding: Rounding
     per_channel: bool
     block_size: int
+    smooth: float = 0.0
 
     @property
     def float_nodes(self) -> tuple[str, ...]:

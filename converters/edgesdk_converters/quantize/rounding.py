@@ -172,7 +172,9 @@ def learn(
     layers = {
         unit.info.name: layer
         for unit in units
-        if unit.info.weight_elements and schemes.get(unit.info.name, "float") not in NOT_LEARNED
+        if unit.info.weight_elements
+        and unit.row.weight is not None
+        and schemes.get(unit.info.name, "float") not in NOT_LEARNED
         if (layer := layer_of(view, unit.node)) is not None
     }
     order = [unit.info.name for unit in units]

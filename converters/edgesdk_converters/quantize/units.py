@@ -17,6 +17,8 @@ INTEGER: frozenset[Scheme] = frozenset({"w8a8", "w8a16", "w4a8"})
 """Schemes whose activations are integers of ranges known beforehand."""
 _ACTIVATIONS = frozenset({"Relu", "Clip"})
 _SMALLEST_CLIP = 1e-6
+TABLE_ELEMENTS = 1 << 16
+"""A smaller table of embeddings is not worth the two operators that an integer one takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +137,8 @@ def _unit(view: GraphView, types: Mapping[str, int], node: Any) -> Unit | None:
     if row is None or node.domain not in ("", "ai.onnx") or not node.name:
         return None
     count = len(node.input)
+    if is_table(view, node):
+        return _table(view, node, row)
     data = tuple(range(count)) if row.data == "all" else tuple(i for i in row.data if i < count)
     if not data or all(node.input[i] in view.constants for i in data):
         return None
@@ -178,6 +182,28 @@ def _unit(view: GraphView, types: Mapping[str, int], node: Any) -> Unit | None:
             unit.activation = last = follower
     unit.outputs = tuple(last.output) if last is node else (last.output[0],)
     return unit
+
+
+def is_table(view: GraphView, node: Any) -> bool:
+    """Whether a node looks rows up in a large constant float32 matrix, as embeddings of words are."""
+    if node.op_type != "Gather" or attribute(node, "axis", 0) != 0 or node.input[1] in view.constants:
+        return False
+    table = view.constants.get(node.input[0])
+    if table is None or table.data_type != onnx.TensorProto.FLOAT or len(table.dims) != 2:
+        return False
+    return int(np.prod(table.dims)) >= TABLE_ELEMENTS
+
+
+def _table(view: GraphView, node: Any, row: Row) -> Unit:
+    """Its rows can be integers, each with a scale; there is nothing to compute."""
+    info = Quantizable(
+        name=node.name,
+        op_type=node.op_type,
+        weight_elements=int(np.prod(view.constants[node.input[0]].dims)),
+        is_compute=True,
+        schemes=("w8", "float"),
+    )
+    return Unit(node=node, row=row, info=info, data=(), outputs=tuple(node.output))
 
 
 def _bias_of(view: GraphView, node: Any, add: Any) -> int | None:

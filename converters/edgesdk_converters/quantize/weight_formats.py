@@ -191,6 +191,22 @@ class WeightWriter:
             made.append(helper.make_node("Add", [product, f"{name}_bias_shaped"], [result], f"{name}_Add"))
         return made
 
+    def table(self, unit: Unit, view: GraphView) -> list[Any]:
+        """Nodes in place of a Gather of rows: integers, and the scale of each row."""
+        node, name = unit.node, unit.info.name
+        rows = view.constant(node.input[0])
+        assert rows is not None
+        q, scale = nearest(unit.info, rows, bits=8, axis=0, limit=127)
+        self.add(f"{name}_rows_quantized", q)
+        self.add(f"{name}_rows_scale", scale.reshape(-1, 1))
+        taken, real, scales = f"{name}_integers", f"{name}_cast", f"{name}_scales"
+        return [
+            helper.make_node("Gather", [f"{name}_rows_quantized", node.input[1]], [taken], name),
+            helper.make_node("Cast", [taken], [real], f"{name}_Cast", to=TensorProto.FLOAT),
+            helper.make_node("Gather", [f"{name}_rows_scale", node.input[1]], [scales], f"{name}_Gather_scales"),
+            helper.make_node("Mul", [real, scales], [node.output[0]], f"{name}_Mul"),
+        ]
+
     def imports(self, domain: str, version: int) -> None:
         """Make the model import a domain."""
         if all(entry.domain != domain for entry in self._model.opset_import):

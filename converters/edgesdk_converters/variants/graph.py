@@ -244,7 +244,8 @@ def precision_of(plan: Plan, quantizer: Quantizer) -> Precision:
     """What a plan's file is called: by the scheme of most of its weights."""
     weights: Counter[str] = Counter()
     for node in quantizer.nodes:
-        weights[plan.schemes[node.name]] += node.weight_elements
+        if node.op_type != "Gather":  # looks rows up; what computes gives the name
+            weights[plan.schemes[node.name]] += node.weight_elements
     weights.pop("float", None)
     most = max(weights, key=lambda scheme: weights[scheme], default="w8a8")
     return "int8" if most == "w8a8" else cast("Precision", most)

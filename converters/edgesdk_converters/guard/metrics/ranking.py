@@ -17,6 +17,7 @@ Array = NDArray[Any]
 MIN_SAMPLES = 5
 MIN_WIDTH = 16
 """A shorter vector is a handful of figures, no embedding."""
+_UNIT = 1e-3
 _TIE = 1e-6
 """Cosines closer than this are a tie in the float model, whose order means nothing."""
 
@@ -67,13 +68,20 @@ class RankingMetric:
         return {"ranking_agreement": round(ranking_agreement(np.stack(self._theirs), np.stack(self._mine)), 4)}
 
     def missed(self, budget: Budget) -> tuple[Shortfall, ...]:
-        """Less agreement than 1 minus ``max_drop``."""
+        """Less agreement than 1 minus ``max_drop``; without one, vectors of length 1 are asked for the least agreement."""
         reached = self.result().get("ranking_agreement")
-        if budget.max_drop is None or reached is None or reached >= 1 - budget.max_drop:
+        if reached is None or (budget.max_drop is None and not self._unit_length()):
             return ()
-        limit = 1 - budget.max_drop
+        limit = budget.min_agreement if budget.max_drop is None else 1 - budget.max_drop
+        if reached >= limit:
+            return ()
         text = f"ranking agreement with the float model {reached:.3f}, expected at least {limit:g}"
         return (Shortfall(text=text, margin=reached - limit),)
+
+    def _unit_length(self) -> bool:
+        """Made to be compared by cosine: any other vector may be landmarks or a spectrum."""
+        lengths = np.linalg.norm(np.stack(self._theirs), axis=1)
+        return bool(np.all(np.abs(lengths - 1) < _UNIT))
 
 
 def embedding(contract: Contract) -> int | None:
