@@ -19,11 +19,13 @@ from edgesdk_converters.tflite.lower.sketch import OPSET, Sketch, spelling_of
 
 Key = tuple[str, str]
 """Name and operator of a node."""
-_DEPTH = 6
-_ROUNDS = 12
+_DEPTH = 3
+_UNINFERRED = frozenset({"MeanVarianceNormalization", "GroupNormalization"})
+"""Functions of ONNX whose shapes its inference does not know."""
+_ROUNDS = 6
 """Of folding and inferring a piece, each of which gives the other something to work with."""
 _SMALL = 1024
-_NEVER = frozenset({"RandomUniformLike", "RandomNormalLike", "If", "Loop", "Scan", "SequenceMap", "Bernoulli"})
+_NEVER = frozenset({"RandomUniformLike", "RandomNormalLike", "If", "Loop", "Scan", "SequenceMap", "Bernoulli", "Range"})
 
 
 def expandable(node: Node) -> bool:
@@ -50,7 +52,8 @@ def expand(graph: Graph, refused: frozenset[Key] = frozenset()) -> list[NodeProb
 def _expanded(
     graph: Graph, node: Node, refused: frozenset[Key], problems: list[NodeProblem], depth: int
 ) -> Sequence[Node]:
-    known = all(not name or name in graph.infos for name in node.outputs)
+    # Within an expansion a shape may still come with the next round; a node of the model has had its chance.
+    known = depth > 0 or node.op_type not in _UNINFERRED or all(n in graph.infos for n in node.outputs if n)
     wanted = rule_of(node.op_type, node.domain) is None or not known or (node.name, node.op_type) in refused
     ready = all(not name or name in graph.infos for name in node.inputs)
     if not (wanted and ready and depth < _DEPTH and expandable(node)):
