@@ -20,12 +20,24 @@ from edgesdk_converters.tflite.lower.sketch import OPSET, Sketch, spelling_of
 Key = tuple[str, str]
 """Name and operator of a node."""
 _DEPTH = 3
-_UNINFERRED = frozenset({"MeanVarianceNormalization", "GroupNormalization"})
+_UNINFERRED = frozenset({"GroupNormalization"})
 """Functions of ONNX whose shapes its inference does not know."""
 _ROUNDS = 6
 """Of folding and inferring a piece, each of which gives the other something to work with."""
 _SMALL = 1024
-_NEVER = frozenset({"RandomUniformLike", "RandomNormalLike", "If", "Loop", "Scan", "SequenceMap", "Bernoulli", "Range"})
+_NEVER = frozenset(
+    {
+        "RandomUniformLike",
+        "RandomNormalLike",
+        "If",
+        "Loop",
+        "Scan",
+        "SequenceMap",
+        "Bernoulli",
+        "Range",
+        "MeanVarianceNormalization",
+    }
+)
 
 
 def expandable(node: Node) -> bool:

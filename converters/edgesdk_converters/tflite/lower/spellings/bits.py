@@ -18,6 +18,8 @@ def _check(s: Sketch) -> None:
 def bit_shift(s: Sketch) -> None:
     """Left by a product, right by a quotient, with powers of two from a table."""
     _check(s)
+    if s.attribute("direction") == "RIGHT" and s.dtype().startswith("int"):
+        s.refuse("it shifts numbers with a sign to the right", "Divide, or use an unsigned type")
     table = s.const(np.asarray([*(2**i for i in range(31)), _LOWEST], np.int32))
     x, by = s.cast(s.x, "int32"), s.cast(s.input(1), "int32")
     power = s.op("Gather", table, by, axis=0)

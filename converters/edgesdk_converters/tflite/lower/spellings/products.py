@@ -1,8 +1,6 @@
-"""Products: integers by float32, quantized operators by their parts, Einsum, Det."""
+"""Products: integers by float32, Einsum, Det."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 
@@ -36,28 +34,6 @@ def of_integers(s: Sketch) -> None:
         operands.append(x)
     code = s.node.op_type.removesuffix("Integer")
     s.result(s.cast(s.op(code, *operands, **s.node.attributes), "int32"))
-
-
-@spells("QLinearConv", "QLinearMatMul")
-def quantized(s: Sketch) -> None:
-    """DequantizeLinear, the float operator, QuantizeLinear; the quantized lowering makes one integer operator of them."""
-    conv = s.node.op_type == "QLinearConv"
-    names = s.node.inputs
-    data = s.op("DequantizeLinear", *names[0:3], **_along(s, 1, 0))
-    weight = s.op("DequantizeLinear", *names[3:6], **_along(s, 4, 3, conv=conv))
-    inputs = [data, weight]
-    if conv and s.input(8):
-        scale = s.op("Mul", names[1], names[4])
-        inputs.append(s.op("Mul", s.cast(s.input(8), "float32"), scale))
-    made = s.op(s.node.op_type.removeprefix("QLinear"), *inputs, **s.node.attributes)
-    s.result(s.op("QuantizeLinear", made, names[6], names[7]))
-
-
-def _along(s: Sketch, scale: int, data: int, *, conv: bool = False) -> dict[str, Any]:
-    if s.shape(scale) in ((), (1,)):
-        return {}
-    rank = len(s.shape(data))
-    return {"axis": 0 if conv else (rank - 2 if data == 0 else rank - 1)}
 
 
 @spells("Det")

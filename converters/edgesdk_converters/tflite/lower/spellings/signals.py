@@ -29,6 +29,8 @@ def resize(s: Sketch) -> None:
     if s.node.op_type == "Upsample":
         attributes |= {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     attributes["mode"] = {b"linear": "linear"}.get(attributes.get("mode", "nearest"), attributes.get("mode", "nearest"))
+    if attributes.get("coordinate_transformation_mode") == "align_corners" and any(size is None for _, size in scales):
+        s.refuse("it aligns corners at a factor that gives no whole size", "Give sizes instead of scales")
     rank = len(s.shape())
     axes = [int(a) % rank for a in s.attribute("axes", range(rank))]
     shape = list(s.shape())
