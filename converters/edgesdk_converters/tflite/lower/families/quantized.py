@@ -18,6 +18,9 @@ def quantize(ctx: Lowering, node: Node) -> None:
         ctx.refuse(
             "its scale or zero point is computed, or has blocks", "Quantize with constant scales per tensor or channel"
         )
+    given = ctx.info(node.outputs[0]).quantization
+    if given is not None and given.scale.size > 1 and np.any(given.zero_point):
+        ctx.refuse("its channels have zero points of their own", "Quantize activations with one scale per tensor")
     value = ctx.value(node.inputs[0])
     ctx.emit("QUANTIZE", [value.tensor], [ctx.out(node.outputs[0], value.layout)])
 
@@ -29,6 +32,9 @@ def dequantize(ctx: Lowering, node: Node) -> None:
         ctx.refuse(
             "its scale or zero point is computed, or has blocks", "Quantize with constant scales per tensor or channel"
         )
+    given = ctx.info(node.inputs[0]).quantization
+    if given is not None and ctx.info(node.inputs[0]).dtype == "int16" and np.any(given.zero_point):
+        ctx.refuse("its int16 numbers have a zero point", "Quantize 16 bits symmetrically")
     value = ctx.value(node.inputs[0])
     ctx.emit("DEQUANTIZE", [value.tensor], [ctx.out(node.outputs[0], value.layout)])
 
