@@ -116,7 +116,7 @@ class _Search:
         bases.sort(key=lambda base: -base[0])
         # Extremes never clip what held-out samples have more of, least error is closer where they look like the others: both are tried.
         best = bases[0]
-        other = [one for one in bases if one[1].calibrator != best[1].calibrator and one[0] > best[0] - NEAR_DB]
+        other = [one for one in bases[1:] if one[0] > best[0] - NEAR_DB]
         yield from self._mixed([best, *other[:1]])
 
     def _simple(self) -> Iterator[tuple[str, Plan]]:
