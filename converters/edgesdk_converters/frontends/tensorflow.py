@@ -167,7 +167,9 @@ def _signature(content: bytes, file: str) -> str:
         raise ModelFormatError(
             f"{file}: its saved_model.pb is cut off ({len(content)} bytes do not parse). Copy, download or export the folder again."
         ) from error
-    known: list[str] = [name for graph in saved.meta_graphs for name in graph.signature_def if not name.startswith("__")]
+    known: list[str] = [
+        name for graph in saved.meta_graphs for name in graph.signature_def if not name.startswith("__")
+    ]
     for name in _SIGNATURES:
         if name in known:
             return name

@@ -53,7 +53,8 @@ def _lowered(model: onnx.ModelProto, name: str) -> tuple[Lowering, list[NodeProb
         spelled = {
             (node.name, node.op_type)
             for node in graph.nodes
-            if expand.expandable(node) and any(p.node == node.name and p.op_type == node.op_type for p in lowering.problems)
+            if expand.expandable(node)
+            and any(p.node == node.name and p.op_type == node.op_type for p in lowering.problems)
         } - refused
         refused |= spelled
         if not faulty and not spelled:
