@@ -21,12 +21,12 @@ def test_function__agrees_with_onnx_runtime(check: Check, op: str) -> None:
 
 
 def test_area_functions__keep_small_numbers(check: Check) -> None:
-    x = np.float32([[1e-6, -1e-5, 3e-4, 0.0]])
+    x = np.asarray([[1e-6, -1e-5, 3e-4, 0.0]], np.float32)
     check("g (float[1,4] x) => (float[1,4] y) { y = Asinh(x) }", feeds={"x": x}, tolerance=1e-6)
 
 
 def test_gather_elements__takes_computed_and_negative_positions(check: Check) -> None:
-    feeds = {"x": np.arange(12, dtype=np.float32).reshape(3, 4), "i": np.int64([[0, -1, 2, 1]])}
+    feeds = {"x": np.arange(12, dtype=np.float32).reshape(3, 4), "i": np.asarray([[0, -1, 2, 1]], np.int64)}
     check(
         "g (float[3,4] x, int64[1,4] i) => (float[1,4] y) { y = GatherElements<axis = 0>(x, i) }",
         feeds=feeds,
@@ -37,7 +37,7 @@ def test_scatter_nd__puts_slices_in_place(check: Check) -> None:
     text = "g (float[4,3] x, int64[2,1] i, float[2,3] u) => (float[4,3] y) { y = ScatterND(x, i, u) }"
     feeds = {
         "x": np.ones((4, 3), np.float32),
-        "i": np.int64([[2], [0]]),
+        "i": np.asarray([[2], [0]], np.int64),
         "u": np.zeros((2, 3), np.float32),
     }
     check(text, feeds=feeds)
