@@ -86,7 +86,7 @@ def make_bundle(tmp_path: Path) -> Callable[..., Path]:
                 Variant(
                     id=key,
                     file=f"{key}.onnx",
-                    format="onnx",
+                    format="tflite" if key.startswith("tflite") else "onnx",
                     precision=precision,  # type: ignore[arg-type]  # a parameter of the tests
                     inputs=("x",),
                     outputs=("y",),

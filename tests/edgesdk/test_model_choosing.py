@@ -58,6 +58,18 @@ def test_load__damaged_memory_times_anew(
     assert json.loads(file.read_text())["choice"] == 0
 
 
+def test_load__quicker_float_of_another_format_breaks_no_promise(
+    make_bundle: Make, make_board: MakeBoard, fake: Fake
+) -> None:
+    models = {"onnx-int8": (fake(delay_ms=4), "int8"), "tflite-fp32": fake()}
+    path = make_bundle(models=models, measurements=measured(0.5))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = load(path, profile=make_board("fake"))
+    assert model.parts[0].variant.id == "tflite-fp32"
+    model.close()
+
+
 def test_load__every_variant_gets_the_threads_of_the_float_size(
     make_bundle: Make, make_board: MakeBoard, fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
