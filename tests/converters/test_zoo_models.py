@@ -55,7 +55,8 @@ def test_blazeface__is_refused_with_reasons(tmp_path: Path) -> None:
     result = converted("blazeface-short", tmp_path, count=30, optimize="speed")
     int8 = next(m for m in result.measurements.variants if m.variant == "tflite-int8")
     assert not int8.kept
-    assert any("expected at" in reason for reason in int8.reasons), int8.reasons
+    # It is small and carries float16 weights: what has to stay float to be close enough leaves nothing to gain.
+    assert any("expected at" in reason or "not smaller than its source" in reason for reason in int8.reasons)
     assert not result.ok
 
 
