@@ -2,7 +2,7 @@
 
 1. everything int8; 2. channels equalized, with ranges by extremes or 3. by least error; 4. where matrix products do the work,
 their inputs smoothed and ranges found at run time, the fewest of them computed in float; 5. the fewest nodes in float that
-reach the budget, with more and more to spare.
+reach the budget, with more and more to spare; 6. weights rounded by what the layers read.
 
 Whether a plan is proposed is decided on calibration samples alone; the held-out ones are asked for a yes or a no, a handful of
 times. No clock is looked at: equal inputs make equal plans on any machine. That a plan is too slow is for the guard to say, and its
@@ -118,6 +118,7 @@ class _Search:
         best = bases[0]
         other = [one for one in bases[1:] if one[0] > best[0] - NEAR_DB]
         yield from self._mixed([best, *other[:1]])
+        yield from self._rounded()
 
     def _simple(self) -> Iterator[tuple[str, Plan]]:
         recipe = self._recipe
@@ -147,6 +148,17 @@ class _Search:
             if found is not None and found not in self._proposed:
                 kept = sum(found.schemes[name] != scheme for name, scheme in plan.schemes.items())
                 yield self._proposal(found, words + (f", {kept} nodes in w8" if kept else ""))
+
+    def _rounded(self) -> Iterator[Proposal]:
+        """The last resort: weights rounded by what the layers read, which takes a minute where the rest takes seconds.
+
+        PP-OCR's recognizer is 14.8 dB from float without, and 18.4 dB with it.
+        """
+        if self._recipe.rounding != "nearest":
+            return
+        plan = self._plan(msgspec.structs.replace(self._recipe, rounding="gptq"))
+        self._progress.say("int8: weights rounded by what the layers read")
+        yield self._proposal(plan, "everything int8, weights rounded by what the layers read (GPTQ)")
 
     def _plan(self, recipe: Recipe) -> Plan:
         plan = self._quantizer.plan(recipe, schemes=self._pinned)

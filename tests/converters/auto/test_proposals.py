@@ -158,7 +158,17 @@ def test_proposals__tuning_samples_of_their_own(
 ) -> None:
     quantizer = Quantizer(planted, dead_feeds[:20])
     made = list(proposals(quantizer, planted, outputs, dead_feeds[:20], recipe=AUTO, tuning=dead_feeds[20:]))
-    assert made[-1].float_nodes == ("conv0",)
+    assert [one for one in made if one.plan.rounding == "nearest"][-1].float_nodes == ("conv0",)
+
+
+def test_proposals__rounding_by_inputs_is_the_last_resort(
+    planted: onnx.ModelProto, outputs: tuple[OutputSpec, ...], dead_feeds: Feeds
+) -> None:
+    quantizer = Quantizer(planted, dead_feeds)
+    made = list(proposals(quantizer, planted, outputs, dead_feeds, recipe=AUTO))
+    assert [one.plan.rounding for one in made[:-1]] == ["nearest"] * (len(made) - 1)
+    assert made[-1].plan.rounding == "gptq"
+    assert not made[-1].float_nodes
 
 
 def test_proposals__equal_inputs_make_equal_plans_and_bytes(
