@@ -1,5 +1,7 @@
 """Calibration and evaluation folders of every row, drawn from fixed seeds; nothing of one is in the other.
 
+The seeds of this edition were drawn once recipes and limits were settled: no sample of it was looked at while tuning.
+
 Each builder writes ``calibration/``, ``evaluation/`` and ``truth.json`` (what is known about the evaluation samples, in the
 order of their file names) and is skipped where the folder is there already in the same edition.
 """
@@ -23,7 +25,7 @@ DETECTOR = CHECKOUT / "examples" / "train_detector"
 FONTS = Path("/usr/share/fonts/truetype")
 HERE = Path(__file__).parent
 
-EDITION = 3
+EDITION = 4
 """Of the data; a new one is drawn anew."""
 CROPS, LINES, SCENES = 520, 520, 200
 SURE = 0.5
@@ -76,7 +78,7 @@ def _classifier(target: Path) -> Any:
     runner = OnnxRunner(onnx_file("efficientnet-lite0").read_bytes(), threads=2)
     pictures = [_picture(name) for name in PHOTOGRAPHS]
     kept = 0
-    for part, seed, count in (("calibration", 10, 200), ("evaluation", 11, CROPS)):
+    for part, seed, count in (("calibration", 40, 200), ("evaluation", 41, CROPS)):
         rng = np.random.default_rng(seed)
         kept, share = 0, [0] * len(pictures)
         for _ in range(200 * count):
@@ -132,7 +134,7 @@ def _lines(target: Path) -> Any:
     import cv2
 
     truth = []
-    for part, seed, count in (("calibration", 21, 160), ("evaluation", 22, LINES)):
+    for part, seed, count in (("calibration", 51, 160), ("evaluation", 52, LINES)):
         rng = np.random.default_rng(seed)
         for number in range(count):
             text, pixels = _line(rng)
@@ -142,81 +144,13 @@ def _lines(target: Path) -> Any:
     return truth
 
 
-WORDS = [
-    "valve",
-    "pump",
-    "motor",
-    "sensor",
-    "gate",
-    "dock",
-    "north",
-    "south",
-    "open",
-    "closed",
-    "ready",
-    "error",
-    "battery",
-    "voltage",
-    "pressure",
-    "humidity",
-    "filter",
-    "level",
-    "tank",
-    "alarm",
-    "reset",
-    "start",
-    "stop",
-    "enter",
-    "exit",
-    "total",
-    "price",
-    "order",
-    "serial",
-    "number",
-    "batch",
-    "street",
-    "station",
-    "platform",
-    "train",
-    "bus",
-    "river",
-    "bridge",
-    "garden",
-    "window",
-    "kitchen",
-    "library",
-    "museum",
-    "coffee",
-    "water",
-    "sugar",
-    "orange",
-    "silver",
-    "yellow",
-    "quick",
-    "brown",
-    "jumps",
-    "lazy",
-    "over",
-    "under",
-    "please",
-    "caution",
-    "danger",
-    "notice",
-    "warning",
-    "keep",
-    "clear",
-    "push",
-    "pull",
-    "slowly",
-    "speed",
-    "limit",
-    "zone",
-    "parking",
-    "loading",
-    "office",
-    "floor",
-    "room",
-]
+WORDS = """
+valve pump motor sensor gate dock north south open closed ready error battery voltage pressure humidity filter
+level tank alarm reset start stop enter exit total price order serial number batch street station platform
+train bus river bridge garden window kitchen library museum coffee water sugar orange silver yellow quick
+brown jumps lazy over under please caution danger notice warning keep clear push pull slowly speed limit zone
+parking loading office floor room
+""".split()
 
 
 def _words(rng: np.random.Generator) -> str:
@@ -280,7 +214,7 @@ def _zoo_pictures(name: str, calibration: int, evaluation: int) -> Callable[[Pat
 
 def _detector(target: Path) -> Any:
     scenes = scene_module()
-    for part, seed, count in (("calibration", 3, 128), ("evaluation", 2, SCENES)):
+    for part, seed, count in (("calibration", 33, 128), ("evaluation", 32, SCENES)):
         scenes.write_folder(target / part, count=count, seed=seed)
     return json.loads((target / "evaluation" / "labels.json").read_text("utf-8"))["objects"]
 
