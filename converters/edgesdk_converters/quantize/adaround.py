@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgesdk_converters.quantize.gptq import damped
+from edgesdk_converters.quantize.linear import product
 from edgesdk_converters.quantize.weights import Matrix, no_worse, to_nearest
 
 SWEEPS = 20
@@ -39,7 +40,7 @@ def adaround(matrix: Matrix, steps: Matrix, moments: Matrix, limit: int, *, star
 
 def _descend(weight: Matrix, step: Matrix, hessian: Matrix, q: Matrix, limit: int) -> Matrix:
     """All groups and outputs at once, one input after the other: outputs do not depend on each other."""
-    slope = (q * step - weight) @ hessian
+    slope = product(q * step - weight, hessian)
     curve = np.diagonal(hessian, axis1=1, axis2=2)
     for _ in range(SWEEPS):
         changed = False

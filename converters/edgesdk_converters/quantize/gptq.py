@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgesdk_converters.quantize.linear import factor_of_inverse, product
 from edgesdk_converters.quantize.weights import Matrix, no_worse
 
 DAMPING = 0.1
@@ -43,8 +44,7 @@ def _all_groups(matrix: Matrix, steps: Matrix, moments: Matrix, limit: int) -> M
     order = np.argsort(-np.diagonal(moments, axis1=1, axis2=2), axis=1, kind="stable")
     left, step = (np.take_along_axis(one, order[:, None], axis=2) for one in (matrix, steps))
     sorted_ = np.take_along_axis(np.take_along_axis(moments, order[:, :, None], axis=1), order[:, None], axis=2)
-    inverse = np.linalg.inv(sorted_)
-    upper = np.linalg.cholesky((inverse + inverse.transpose(0, 2, 1)) / 2).transpose(0, 2, 1)
+    upper = factor_of_inverse(sorted_)
     q = np.zeros_like(left)
     width = left.shape[2]
     for start in range(0, width, _BLOCK):
@@ -55,7 +55,7 @@ def _all_groups(matrix: Matrix, steps: Matrix, moments: Matrix, limit: int) -> M
             error = (left[:, :, k] - q[:, :, k] * step[:, :, k]) / upper[:, k, k, None]
             left[:, :, k + 1 : end] -= error[:, :, None] * upper[:, None, k, k + 1 : end]
             errors[:, :, k - start] = error
-        left[:, :, end:] -= errors @ upper[:, start:end, end:]
+        left[:, :, end:] -= product(errors, upper[:, start:end, end:])
     result = np.empty_like(q)
     np.put_along_axis(result, order[:, None], q, axis=2)
     return result

@@ -23,6 +23,7 @@ from onnx import helper, version_converter
 
 from edgesdk.errors import ConversionError
 from edgesdk_converters.graph.view import GraphView, attribute
+from edgesdk_converters.quantize.linear import product
 from edgesdk_converters.quantize.ranges import Range
 from edgesdk_converters.quantize.recipe import Plan, Scheme
 from edgesdk_converters.quantize.scales import TINY, Params, Scales, bits_of
@@ -42,6 +43,7 @@ __all__ = [
 
 WIDE_OPSET = 21
 """First one with 16-bit activations and 4-bit weights."""
+_BLOCKWISE = frozenset({"MatMul", "Gemm"})
 _WIDE_SCHEMES: frozenset[Scheme] = frozenset({"w8a16", "w4a8", "w4"})
 
 
@@ -190,11 +192,11 @@ class _Graph:
             return
         weight = self.view.constant(unit.node.input[1])
         assert weight is not None
-        if bits == 4 and unit.node.op_type == "MatMul":
-            self.replace(unit, [self._writer.blockwise(unit, weight)])
+        if bits == 4 and unit.node.op_type in _BLOCKWISE:
+            self.replace(unit, self._writer.blockwise(unit, weight))
             return
         node = unit.node
-        q, scale, axis = self._writer.quantize(unit, weight, bits=bits)
+        q, scale, axis = self._writer.quantize(unit, weight, bits=bits, computed=False)
         bias = self._bias(unit)
         if bias is not None and unit.bias_add is None:
             shifted = bias + self._shift(unit, node.input[0], weight - q * spread(scale, q.ndim, axis))
@@ -330,7 +332,7 @@ class _Graph:
             return 0.0
         kernel = lost.astype(np.float64).sum(axis=tuple(range(2, lost.ndim)))
         if int(attribute(unit.node, "group", 1)) == 1:
-            return np.asarray(kernel @ mean)
+            return product(kernel, mean[:, None])[:, 0]
         depthwise = kernel.shape[1] == 1 and kernel.shape[0] == mean.size
         return np.asarray(kernel[:, 0] * mean) if depthwise else 0.0
 

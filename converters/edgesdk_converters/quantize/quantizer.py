@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,7 +20,7 @@ from edgesdk_converters.quantize.ranges import Observer, Range
 from edgesdk_converters.quantize.recipe import Plan, Recipe, Rule, Scheme
 from edgesdk_converters.quantize.recipes import nearest as nearest_word
 from edgesdk_converters.quantize.rounding import NOT_LEARNED, Rounder, learn, plain_means, with_shifts
-from edgesdk_converters.quantize.units import INTEGER, Quantizable, Unit, find_units
+from edgesdk_converters.quantize.units import INTEGER, Quantizable, Unit, effective, find_units, met
 from edgesdk_converters.quantize.weights import WeightQuantizer, demand_finite, nearest
 from edgesdk_converters.report.record import TensorHistogram
 
@@ -39,9 +38,10 @@ _INSTEAD: dict[Scheme, tuple[Scheme, ...]] = {
     "dynamic": ("w8",),
     "w4": ("w8",),
 }
+"""What a node gets that cannot have the recipe's scheme, before it stays float."""
+_EIGHT: frozenset[Scheme] = frozenset({"w8a8", "w8a16", "w8"})
 _TABLE_IN: frozenset[Scheme] = frozenset({"w8a8", "w8a16", "w4a8", "dynamic", "w4"})
 """Schemes of a model whose tables of embeddings become ``w8``, the one scheme that a table can have."""
-"""What a node gets that cannot have the recipe's scheme, before it stays float."""
 
 
 class Quantizer:
@@ -72,7 +72,7 @@ class Quantizer:
         """
         self.nodes: tuple[Quantizable, ...] = qdq.quantizable(model)
         """What can be something else than float, in graph order."""
-        units = find_units(model)
+        self._units = units = find_units(model)
         if not any(node.weight_elements for node in self.nodes):
             raise ConversionError(_nothing(model))
         _demand_finite_weights(GraphView(model), units)
@@ -102,7 +102,7 @@ class Quantizer:
             self._follow(Rule(nodes=name, scheme=scheme), "schemes", chosen, problems)
         if problems:
             raise ConfigError(problems)
-        return Plan(
+        plan = Plan(
             recipe=recipe.name,
             model_sha256=self._sha256,
             schemes=chosen,
@@ -114,6 +114,17 @@ class Quantizer:
             per_channel=recipe.per_channel,
             block_size=recipe.block_size,
         )
+        settled = self.settled(plan)
+        self._say_undone(recipe, plan, settled)
+        return settled
+
+    def settled(self, plan: Plan) -> Plan:
+        """The plan that says of every node what it really becomes: what no integers surround stays float.
+
+        Both make the same bytes.
+        """
+        real = effective(self._model, plan.schemes, self._units)
+        return msgspec.structs.replace(plan, schemes={name: real[name] for name in plan.schemes})
 
     def apply(self, plan: Plan, *, half: bool = True) -> onnx.ModelProto:
         """A quantized copy of the model; the same plan and samples make the same bytes.
@@ -128,7 +139,8 @@ class Quantizer:
         """
         self._demand_own(plan)
         base = self._base(options=_options(plan))
-        rounding = plan.rounding != "nearest" and not NOT_LEARNED.issuperset(plan.schemes.values())
+        learnt = _learnt(plan)
+        rounding = plan.rounding != "nearest" and not NOT_LEARNED.issuperset(learnt.schemes.values())
         if rounding and not len(self._samples):
             raise CalibrationError(
                 f"no calibration samples: rounding '{plan.rounding}' of recipe '{plan.recipe}' needs some. "
@@ -142,9 +154,12 @@ class Quantizer:
         weights: WeightQuantizer = nearest
         if rounding:
             units = find_units(base)
-            weights = rounder = self._rounder(plan, base, ranges)
-            means = plain_means(units, rounder.shifts, means)
-            base = with_shifts(base, units, rounder.shifts)
+            rounder = self._rounder(learnt, base, self.ranges(learnt))
+            same = {name for name, scheme in plan.schemes.items() if _takes(scheme, learnt.schemes[name])}
+            shifts = {name: shift for name, shift in rounder.shifts.items() if name in same}
+            weights = rounder.among(same)
+            means = plain_means(units, shifts, means)
+            base = with_shifts(base, units, shifts)
         made = qdq.insert(base, plan, ranges, weights=weights, reduce_range=self._reduce_range, means=means)
         return halve(made) if half else made
 
@@ -191,15 +206,23 @@ class Quantizer:
         shown = qdq.activations(base, plan.schemes)
         return tuple(name for name, seen in statistics.items() if name in shown and seen.low == 0 == seen.high)
 
+    def _say_undone(self, recipe: Recipe, asked: Plan, settled: Plan) -> None:
+        """Say which nodes stay float although a rule pins them, by name, to integers."""
+        pinned = {rule.nodes for rule in recipe.rules}
+        for name, scheme in asked.schemes.items():
+            if name in pinned and scheme != settled.schemes[name] and f"rule {name}" not in self._said:
+                self._said.add(f"rule {name}")
+                self._progress.say(
+                    f"warning: recipe '{recipe.name}' asks for {scheme} of '{name}', which stays float: it lies between layers, and no "
+                    f"integers come in, or nobody behind takes any. Quantize its neighbours, too, or remove the rule."
+                )
+
     def _say_idle(self, plan: Plan) -> None:
         fresh = [name for name in self.idle(plan) if name not in self._said]
         if fresh:
             self._said |= set(fresh)
-            shown = ", ".join(f"'{name}'" for name in fresh[:5]) + (
-                f" and {len(fresh) - 5} more" if len(fresh) > 5 else ""
-            )
             self._progress.say(
-                f"warning: no calibration sample makes {shown} other than zero, so the integer model cuts it to zero always. "
+                f"warning: no calibration sample makes {_some(fresh)} other than zero, so the integer model cuts it to zero always. "
                 f"Add samples that excite it, or keep the node before it in float."
             )
 
@@ -211,23 +234,18 @@ class Quantizer:
     def _follow(self, rule: Rule, where: str, chosen: dict[str, Scheme], problems: list[str]) -> None:
         """Change ``chosen`` as a rule says, or note why it cannot be followed."""
         if rule.op is not None:
-            for node in self.nodes:
-                if node.op_type == rule.op:
-                    chosen[node.name] = _possible(node, rule.scheme)
+            chosen.update({node.name: _possible(node, rule.scheme) for node in met(rule, self.nodes)})
             return
-        pattern = rule.nodes or ""
-        met = [node for node in self.nodes if node.name == pattern]
-        if not met and any(mark in pattern for mark in "*?["):
-            met = [node for node in self.nodes if fnmatch.fnmatchcase(node.name, pattern)]
-        if not met:
-            problems.append(f"{where}: {self._no_node(pattern)}")
-        elif all(rule.scheme not in node.schemes for node in met):
-            first = met[0]
+        found = met(rule, self.nodes)
+        if not found:
+            problems.append(f"{where}: {self._no_node(rule.nodes or '')}")
+        elif all(rule.scheme not in node.schemes for node in found):
+            first = found[0]
             problems.append(
                 f"{where}: node '{first.name}' ({first.op_type}) cannot be '{rule.scheme}'. It can be {', '.join(first.schemes)}."
             )
         else:
-            chosen.update({node.name: _possible(node, rule.scheme) for node in met})
+            chosen.update({node.name: _possible(node, rule.scheme) for node in found})
 
     def _no_node(self, pattern: str) -> str:
         names = [node.name for node in self.nodes]
@@ -275,7 +293,7 @@ class Quantizer:
         return self._observers[options]
 
     def _rounder(self, plan: Plan, base: onnx.ModelProto, ranges: Mapping[str, Range]) -> Rounder:
-        key = _without_name(plan)
+        key = msgspec.json.encode(plan)
         if key not in self._rounders:
             rounder = Rounder(plan.rounding, bias_correction=plan.bias_correction)
             units = find_units(base)
@@ -315,8 +333,18 @@ def _options(plan: Plan) -> _Options:
     return plan.equalize, plan.smooth
 
 
-def _without_name(plan: Plan) -> bytes:
-    return msgspec.json.encode(msgspec.structs.replace(plan, recipe=""))
+def _learnt(plan: Plan) -> Plan:
+    """What the rounding of weights is learnt with: all that it depends on beside the model and the samples."""
+    return msgspec.structs.replace(plan, recipe="", schemes={**plan.schemes, **plan.rounded_as}, rounded_as={}, costs={})
+
+
+def _takes(scheme: Scheme, learnt: Scheme) -> bool:
+    """Whether integers that were learnt for one scheme serve another: the same bits in the same arrangement."""
+    return scheme != "float" and (scheme == learnt or {scheme, learnt} <= _EIGHT)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _spread(samples: Feeds, most: int) -> Feeds:

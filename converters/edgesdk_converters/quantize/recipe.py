@@ -35,10 +35,14 @@ class Gain(_Data, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Rule(_Data, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Pins a choice. Either ``nodes`` or ``op`` says for what; a rule that meets no node is an error."""
+    """Pins a choice. Either ``nodes`` or ``op`` says for what.
+
+    A name or pattern that meets no node is an error, and so is an operator type that is never quantized; one that this model does not
+    have is none, so that one recipe serves many models.
+    """
 
     nodes: str | None = None
-    """Name of a node, or a pattern with ``*`` and ``?``."""
+    """Name of a node, or a pattern with ``*``, ``?`` and ``[]``; the node of exactly this name where there is one."""
     op: str | None = None
     """Operator type: every node of it."""
     scheme: Scheme
@@ -91,6 +95,10 @@ class Plan(_Data, frozen=True, kw_only=True, forbid_unknown_fields=True):
     per_channel: bool
     block_size: int
     smooth: float = 0.0
+    rounded_as: dict[str, Scheme] = {}
+    """Nodes that were something else while the rounding of weights was learnt: a search learns once for all its plans."""
+    costs: dict[str, dict[str, float]] = {}
+    """The ranking that the plan was made from: node -> branch -> error power over signal power of quantizing it alone."""
 
     @property
     def float_nodes(self) -> tuple[str, ...]:

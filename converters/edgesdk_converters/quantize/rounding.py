@@ -9,7 +9,7 @@ Source of the target: GPTAQ, Li et al. (arXiv 2504.02692), there for GPTQ; the b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,13 @@ from edgesdk_converters.graph.view import GraphView
 from edgesdk_converters.progress import Progress
 from edgesdk_converters.quantize.adaround import adaround
 from edgesdk_converters.quantize.gptq import damped, gptq
+from edgesdk_converters.quantize.linear import product, solve
 from edgesdk_converters.quantize.moments import Layer, Moments, collect, layer_of
 from edgesdk_converters.quantize.recipe import Rounding, Scheme
 from edgesdk_converters.quantize.units import Quantizable, Unit, weight_axis
 from edgesdk_converters.quantize.weights import (
     Matrix,
+    WeightQuantizer,
     as_matrix,
     as_scale,
     demand_finite,
@@ -60,7 +62,7 @@ class Rounder:
         self._method = method
         self._bias_correction = bias_correction
         self._moments: dict[str, tuple[Layer, Moments]] = {}
-        self._done: dict[tuple[str, int, int, bool], tuple[NDArray[np.int8], NDArray[np.float32]]] = {}
+        self._done: dict[tuple[str, int, int, bool, bool], tuple[NDArray[np.int8], NDArray[np.float32]]] = {}
         self.shifts: dict[str, Matrix] = {}
         """By node, what its bias has to take up (O,); known once its weights were rounded."""
 
@@ -69,24 +71,45 @@ class Rounder:
         self._moments[name] = (layer, moments)
 
     def __call__(
-        self, node: Quantizable, weight: Array, *, bits: int, axis: int | None, limit: int
+        self, node: Quantizable, weight: Array, *, bits: int, axis: int | None, limit: int, blocks: bool = False
     ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
         """Round, or give what was found before; see the protocol."""
-        key = (node.name, bits, limit, axis is None)
+        key = (node.name, bits, limit, axis is None, blocks)
         if key not in self._done:
             demand_finite(node.name, weight)
             known = self._moments.pop(node.name, None)
             if known is None:
                 self._done[key] = nearest(node, weight, bits=bits, axis=axis, limit=limit)
             else:
-                self._done[key] = self._round(node.name, *known, weight, bits, limit, per_channel=axis is not None)
+                self._done[key] = self._round(
+                    node.name, *known, weight, bits, limit, per_channel=axis is not None, blocks=blocks
+                )
         return self._done[key]
 
+    def among(self, names: Collection[str]) -> WeightQuantizer:
+        """The same for these nodes; all others are rounded to nearest, as nothing was learnt of what they have become."""
+
+        def quantize(
+            node: Quantizable, weight: Array, *, bits: int, axis: int | None, limit: int, blocks: bool = False
+        ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+            known = self if node.name in names else nearest
+            return known(node, weight, bits=bits, axis=axis, limit=limit, blocks=blocks)
+
+        return quantize
+
     def _round(
-        self, name: str, layer: Layer, moments: Moments, weight: Array, bits: int, limit: int, *, per_channel: bool
+        self,
+        name: str,
+        layer: Layer,
+        moments: Moments,
+        weight: Array,
+        bits: int,
+        limit: int,
+        *,
+        per_channel: bool,
+        blocks: bool,
     ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
         axis = weight_axis(layer.node)
-        blocks = weight.shape != layer.dims
         # Blocks come as rows: (O * blocks, block size), the last block of an output filled up with zeros.
         matrix = as_matrix(weight, axis) if not blocks else weight.reshape(layer.outputs, -1)[:, : layer.width]
         matrix = matrix.astype(np.float64)
@@ -140,9 +163,8 @@ def best_weights(matrix: Matrix, moments: Moments) -> Matrix:
         return matrix
     parts = matrix.reshape(moments.second.shape[0], -1, matrix.shape[1])
     full = damped(moments.second)
-    toward = parts @ (moments.cross + (full - moments.second))
-    best = np.linalg.solve(full.transpose(0, 2, 1), toward.transpose(0, 2, 1)).transpose(0, 2, 1)
-    return np.asarray(best.reshape(matrix.shape), np.float64)
+    toward = product(parts, moments.cross + (full - moments.second))
+    return solve(full, toward).reshape(matrix.shape)
 
 
 def learn(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,7 @@ import onnx
 
 from edgesdk_converters.graph.view import GraphView, attribute
 from edgesdk_converters.quantize.coverage import Row, coverage
-from edgesdk_converters.quantize.recipe import Scheme
+from edgesdk_converters.quantize.recipe import Rule, Scheme
 
 INTEGER: frozenset[Scheme] = frozenset({"w8a8", "w8a16", "w4a8"})
 """Schemes whose activations are integers of ranges known beforehand."""
@@ -110,6 +111,15 @@ def effective(
                 chosen[unit.info.name] = "float"
                 changed = True
     return chosen
+
+
+def met(rule: Rule, nodes: Iterable[Quantizable]) -> list[Quantizable]:
+    """The nodes that a rule is for, in order."""
+    if rule.op is not None:
+        return [node for node in nodes if node.op_type == rule.op]
+    every, pattern = list(nodes), rule.nodes or ""
+    exact = [node for node in every if node.name == pattern]
+    return exact or [node for node in every if fnmatch.fnmatchcase(node.name, pattern)]
 
 
 def weight_axis(node: Any) -> int:

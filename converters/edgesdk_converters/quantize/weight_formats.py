@@ -5,9 +5,9 @@
   model, and DequantizeLinear: the int8 kernels run. DequantizeLinear straight from int4 is not fused by ONNX Runtime 1.32:
   the layer is then computed in float, four times slower.
 - weights only: int8 or int4 behind Cast and Mul, which ONNX Runtime computes when it loads the model, so that the layer runs
-  at float speed; it does not do that with DequantizeLinear, which costs time in every inference. A MatMul with 4 bits becomes
-  MatMulNBits (block-wise scales), whose kernel reads the packed weights.
-- dynamic: DynamicQuantizeLinear and MatMulInteger / ConvInteger, with the patterns that ONNX Runtime fuses.
+  at float speed; it does not do that with DequantizeLinear, which costs time in every inference. A MatMul or Gemm with 4 bits
+  becomes MatMulNBits (block-wise scales), whose kernel reads the packed weights.
+- dynamic: DynamicQuantizeLinear and MatMulInteger, with the patterns that ONNX Runtime fuses.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from edgesdk_converters.quantize.units import Quantizable, Unit, weight_axis
 Array = NDArray[Any]
 MICROSOFT = "com.microsoft"
 _TINY = 1e-12
+_WHOLE = 127
 
 
 class WeightQuantizer(Protocol):
     """Finds the integers of a layer's weights."""
 
     def __call__(
-        self, node: Quantizable, weight: Array, *, bits: int, axis: int | None, limit: int
+        self, node: Quantizable, weight: Array, *, bits: int, axis: int | None, limit: int, blocks: bool = False
     ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
         """Quantize symmetrically.
 
@@ -41,6 +42,7 @@ class WeightQuantizer(Protocol):
             bits: 8 or 4.
             axis: Of the output channels, each with its own scale; None: one scale for all.
             limit: Largest magnitude of the integers: 127, 63 or 7.
+            blocks: ``weight`` is (outputs * blocks, block size): each row a part of what one output is multiplied with.
 
         Returns:
             Integers of ``weight``'s shape, and scales (C,) or ().
@@ -49,10 +51,10 @@ class WeightQuantizer(Protocol):
 
 
 def nearest(
-    node: Quantizable, weight: Array, *, bits: int, axis: int | None, limit: int
+    node: Quantizable, weight: Array, *, bits: int, axis: int | None, limit: int, blocks: bool = False
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Each weight to its nearest integer; the largest magnitude of a channel sets its scale."""
-    del node, bits
+    del node, bits, blocks
     others = None if axis is None else tuple(i for i in range(weight.ndim) if i != axis)
     largest = np.abs(weight.astype(np.float64)).max(axis=others, initial=0.0)
     scale = np.maximum(np.asarray(largest / limit), _TINY).astype(np.float32)
@@ -82,13 +84,13 @@ class WeightWriter:
         """In front of everything else."""
 
     def quantize(
-        self, unit: Unit, weight: Array, *, bits: int
+        self, unit: Unit, weight: Array, *, bits: int, computed: bool = True
     ) -> tuple[NDArray[np.int8], NDArray[np.float32], int | None]:
-        """Integers, scales and their axis."""
+        """Integers, scales and their axis; what is not ``computed`` with as integers needs no reduced range."""
         axis: int | None = weight_axis(unit.node)
         if not self._per_channel or (unit.node.op_type == "ConvTranspose" and attribute(unit.node, "group", 1) != 1):
             axis = None
-        limit = 7 if bits == 4 else self._limit
+        limit = 7 if bits == 4 else self._limit if computed else _WHOLE
         q, scale = self._quantizer(unit.info, weight, bits=bits, axis=axis, limit=limit)
         return q, np.asarray(scale, np.float32), axis
 
@@ -125,24 +127,28 @@ class WeightWriter:
         ]
         return f"{name}_dequantized"
 
-    def blockwise(self, unit: Unit, weight: Array) -> Any:
-        """A MatMulNBits node in place of a MatMul with weights (K, N)."""
+    def blockwise(self, unit: Unit, weight: Array) -> list[Any]:
+        """MatMulNBits in place of a MatMul or Gemm, and an Add for the latter's bias."""
         node, size = unit.node, self._block_size
+        if node.op_type == "Gemm" and attribute(node, "transB", 0):
+            weight = weight.T
         rows, columns = weight.shape
         blocks = -(-rows // size)
         padded = np.zeros((blocks * size, columns), np.float32)
         padded[:rows] = weight
         groups = np.ascontiguousarray(padded.T).reshape(columns * blocks, size)
-        q, scale = self._quantizer(unit.info, groups, bits=4, axis=0, limit=7)
+        q, scale = self._quantizer(unit.info, groups, bits=4, axis=0, limit=7, blocks=True)
         unsigned = (q.astype(np.int16) + 8).astype(np.uint8).reshape(columns, blocks, size)
         name = f"{unit.info.name}_weight"
         self.add(f"{name}_packed", unsigned[..., 0::2] | (unsigned[..., 1::2] << 4))
         self.add(f"{name}_scale", np.asarray(scale, np.float32).reshape(columns, blocks))
         self.imports(MICROSOFT, 1)
-        return helper.make_node(
+        bias = node.input[2] if len(node.input) > 2 and node.input[2] else ""
+        result = node.output[0]
+        product = helper.make_node(
             "MatMulNBits",
             [node.input[0], f"{name}_packed", f"{name}_scale"],
-            list(node.output),
+            [f"{unit.info.name}_product" if bias else result],
             node.name,
             domain=MICROSOFT,
             K=rows,
@@ -150,44 +156,39 @@ class WeightWriter:
             bits=4,
             block_size=size,
         )
+        if not bias:
+            return [product]
+        return [product, helper.make_node("Add", [product.output[0], bias], [result], f"{unit.info.name}_Add")]
 
     def dynamic(self, unit: Unit, view: GraphView) -> list[Any]:
         """Nodes in place of a layer whose activations are quantized as they come."""
         node, name = unit.node, unit.info.name
         weight = view.constant(node.input[1])
         assert weight is not None
-        q, scale, axis = self.quantize(unit, weight, bits=8)
+        q, scale, _ = self.quantize(unit, weight, bits=8)
         if node.op_type == "Gemm" and attribute(node, "transB", 0):
             q = np.ascontiguousarray(q.T)
-        conv = node.op_type == "Conv"
         self.add(f"{name}_weight_quantized", q)
-        self.add(
-            f"{name}_weight_scale",
-            scale.reshape(1, -1, *[1] * (weight.ndim - 2)) if conv and axis is not None else scale,
-        )
-        inner, operands = (
-            "ConvInteger" if conv else "MatMulInteger",
-            [f"{name}_input_{part}" for part in ("quantized", "scale", "zero_point")],
-        )
+        self.add(f"{name}_weight_scale", scale)
+        operands = [f"{name}_input_{part}" for part in ("quantized", "scale", "zero_point")]
         result, bias = node.output[0], node.input[2] if len(node.input) > 2 and node.input[2] else ""
         product = f"{name}_product" if bias else result
         made = [
             helper.make_node("DynamicQuantizeLinear", [node.input[0]], operands, f"{name}_DynamicQuantizeLinear"),
             helper.make_node(
-                inner, [operands[0], f"{name}_weight_quantized", operands[2]], [f"{name}_sum"], f"{name}_{inner}"
+                "MatMulInteger",
+                [operands[0], f"{name}_weight_quantized", operands[2]],
+                [f"{name}_sum"],
+                f"{name}_MatMulInteger",
             ),
             helper.make_node("Cast", [f"{name}_sum"], [f"{name}_cast"], f"{name}_Cast", to=TensorProto.FLOAT),
             helper.make_node("Mul", [operands[1], f"{name}_weight_scale"], [f"{name}_scale"], f"{name}_Mul_scales"),
             helper.make_node("Mul", [f"{name}_cast", f"{name}_scale"], [product], f"{name}_Mul"),
         ]
-        if conv:
-            made[1].attribute.extend(node.attribute)
         if bias:
             value = view.constant(bias)
             assert value is not None
-            self.add(
-                f"{name}_bias_shaped", value.reshape(1, -1, *[1] * (weight.ndim - 2)) if conv else value.reshape(-1)
-            )
+            self.add(f"{name}_bias_shaped", value.reshape(-1))
             made.append(helper.make_node("Add", [product, f"{name}_bias_shaped"], [result], f"{name}_Add"))
         return made
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.errors import ConversionError
+from edgesdk_converters.quantize.linear import product
 from edgesdk_converters.quantize.units import Quantizable
 from edgesdk_converters.quantize.weight_formats import WeightQuantizer
 
@@ -44,7 +45,7 @@ _FULL = 512
 
 
 def nearest(
-    node: Quantizable, weight: Array, *, bits: int, axis: int | None, limit: int
+    node: Quantizable, weight: Array, *, bits: int, axis: int | None, limit: int, blocks: bool = False
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Each weight to its nearest integer; below 8 bits with the scale of least squared error.
 
@@ -53,6 +54,7 @@ def nearest(
     Raises:
         ConversionError: A weight is NaN or infinite.
     """
+    del blocks  # rows are quantized alike, whatever they are part of
     demand_finite(node.name, weight)
     matrix = as_matrix(weight, 0 if axis is None else axis)
     steps = scales(matrix, limit, None, per_channel=axis is not None, search=bits < 8)
@@ -99,7 +101,7 @@ def cost(error: Matrix, moments: Matrix | None, *, exact: bool = False) -> Matri
     if width > _FULL and not exact:
         diagonal = np.diagonal(moments, axis1=1, axis2=2)
         return np.asarray((parts**2 * diagonal[:, None]).sum(axis=2).reshape(-1))
-    return np.asarray(((parts @ moments) * parts).sum(axis=2).reshape(-1))
+    return np.asarray((product(parts, moments) * parts).sum(axis=2).reshape(-1))
 
 
 def to_nearest(matrix: Matrix, steps: Matrix, limit: int) -> Matrix:

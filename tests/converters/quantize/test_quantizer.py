@@ -13,13 +13,16 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from edgesdk.errors import CalibrationError, ConfigError, ConversionError
+from edgesdk_converters.graph import simplify
 from edgesdk_converters.guard import snr_db
 from edgesdk_converters.progress import Quiet
 from edgesdk_converters.quantize.quantizer import Quantizer
-from edgesdk_converters.quantize.recipe import Plan, Recipe, Rule, Scheme
+from edgesdk_converters.quantize.recipe import Plan, Recipe, Rounding, Rule, Scheme
 from edgesdk_converters.quantize.recipes import load_recipe
 from edgesdk_converters.quantize.sparsity import sparsity
 from edgesdk_converters.runner import OnnxRunner
+from edgesdk_converters.tflite.lower import lower
+from edgesdk_converters.variants.open import open_tflite
 
 Feeds = list[list[NDArray[np.float32]]]
 INTEGERS = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8, onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
@@ -32,6 +35,16 @@ def worst(a: onnx.ModelProto, b: onnx.ModelProto, feeds: Feeds) -> float:
 
 def recipe(name: str, **changes: Any) -> Recipe:
     return msgspec.structs.replace(load_recipe(name), **changes)
+
+
+class Heard(Quiet):
+    """Remembers what was said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
 
 
 def transformer(width: int = 96, inner: int = 192, tokens: int = 16) -> onnx.ModelProto:
@@ -113,6 +126,31 @@ def test_plan__node_that_is_always_float(yolo: onnx.ModelProto) -> None:
         Quantizer(yolo).plan(recipe("w8a8", rules=(Rule(nodes="box_sigmoid", scheme="w8a8"),)))
 
 
+def test_plan__says_what_nodes_really_become(classifier: onnx.ModelProto, feeds: Feeds) -> None:
+    heard = Heard()
+    quantizer = Quantizer(classifier, feeds, progress=heard)
+    floats: dict[str, Scheme] = dict.fromkeys(("first", "last"), "float")
+    plan = quantizer.plan(recipe("w8a8", rules=(Rule(nodes="residual", scheme="w8a8"),)), schemes=floats)
+    assert plan.schemes["residual"] == "float"
+    assert "residual" in plan.float_nodes
+    made = quantizer.apply(plan)
+    add = next(node for node in made.graph.node if node.name == "residual")
+    assert not any("dequantized" in name for name in add.input)
+    asked = msgspec.structs.replace(plan, schemes={**plan.schemes, "residual": "w8a8"})
+    assert quantizer.apply(asked).SerializeToString(deterministic=True) == made.SerializeToString(deterministic=True)
+    (line,) = heard.lines
+    assert line.startswith("warning: recipe 'w8a8' asks for w8a8 of 'residual', which stays float: it lies between layers")
+    assert line.endswith("Quantize its neighbours, too, or remove the rule.")
+
+
+def test_plan__a_name_with_brackets_is_a_name(classifier: onnx.ModelProto) -> None:
+    for node in classifier.graph.node:
+        node.name = f"{node.name}[0]"
+    plan = Quantizer(classifier).plan(recipe("w8a8", rules=(Rule(nodes="last[0]", scheme="w8"),)))
+    assert plan.schemes["last[0]"] == "w8"
+    assert plan.schemes["first[0]"] == "w8a8"
+
+
 def test_plan__survives_a_file(classifier: onnx.ModelProto, feeds: Feeds) -> None:
     quantizer = Quantizer(classifier, feeds)
     plan = quantizer.plan(recipe("w8a8"))
@@ -174,6 +212,94 @@ def test_apply__transformer_weights_in_blocks(block: onnx.ModelProto, sentences:
     assert by["nearest"] > 18
     assert by["gptq"] > by["nearest"] + 0.5
     assert by["adaround"] > by["nearest"] + 0.5
+
+
+def gemm(inner: int = 32, *, turned: bool, width: int = 64) -> onnx.ModelProto:
+    """One layer as simplification leaves matrix products with a bias."""
+    rng = np.random.default_rng(8)
+    weight = rng.normal(0, 0.1, (inner, width) if turned else (width, inner)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", ["x", "w", "b"], ["y"], "layer", transB=int(turned))],
+        "layer",
+        [helper.make_tensor_value_info("x", 1, [16, width])],
+        [helper.make_tensor_value_info("y", 1, [16, inner])],
+        [
+            numpy_helper.from_array(weight, "w"),
+            numpy_helper.from_array(rng.normal(0, 0.1, inner).astype(np.float32), "b"),
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("rounding", ["nearest", "gptq"])
+def test_apply__products_with_a_bias_in_blocks(rounding: Rounding, turned: bool, feeds: Feeds) -> None:
+    # As many outputs as a block has weights: what is stored has the shape that the weights have, but lies the other way.
+    model = gemm(turned=turned)
+    rng = np.random.default_rng(9)
+    rows = [[rng.normal(0, 1, (16, 64)).astype(np.float32)] for _ in range(24)]
+    quantizer = Quantizer(model, rows[:16])
+    made = quantizer.apply(quantizer.plan(recipe("w4", rounding=rounding)))
+    assert [node.op_type for node in made.graph.node] == ["MatMulNBits", "Add"]
+    assert worst(model, made, rows[16:]) > 18
+    content = lower(made, name="layer")
+    interpreter = open_tflite(content, "layer", ("x",), ("y",))
+    expected = OnnxRunner(made).run(rows[20])[0]
+    assert snr_db(expected, interpreter.run(rows[20])[0]) > 60
+
+
+def test_apply__simplified_transformer_is_in_blocks(block: onnx.ModelProto, sentences: Feeds) -> None:
+    model, _ = simplify(block, OnnxRunner(block), sentences[:1])
+    quantizer = Quantizer(model, sentences[:16])
+    made = quantizer.apply(quantizer.plan(recipe("w4")))
+    assert Counter(node.op_type for node in made.graph.node)["MatMulNBits"] == 2
+
+
+def test_apply__weights_of_float_arithmetic_keep_all_their_steps(block: onnx.ModelProto, sentences: Feeds) -> None:
+    made = []
+    for reduced in (False, True):
+        quantizer = Quantizer(block, reduce_range=reduced)
+        made.append(quantizer.apply(quantizer.plan(recipe("w8"))).SerializeToString(deterministic=True))
+    assert made[0] == made[1]
+
+
+class Counted(Quiet):
+    """Remembers which bars were shown."""
+
+    def __init__(self) -> None:
+        self.bars: list[str] = []
+
+    def bar(self, text: str, total: int) -> Any:
+        self.bars.append(text)
+        return super().bar(text, total)
+
+
+def test_apply__rounding_is_learnt_once_for_plans_that_differ_in_float_nodes(
+    classifier: onnx.ModelProto, feeds: Feeds
+) -> None:
+    counted = Counted()
+    quantizer = Quantizer(classifier, feeds, progress=counted)
+    whole = quantizer.plan(recipe("w8a8", rounding="gptq", equalize=False))
+    found = {}
+    for name in ("first", "depthwise", "last"):
+        schemes: dict[str, Scheme] = {**whole.schemes, name: "float"}
+        plan = quantizer.settled(msgspec.structs.replace(whole, schemes=schemes, rounded_as={name: "w8a8"}))
+        found[name] = plan, quantizer.apply(plan).SerializeToString(deterministic=True)
+    assert counted.bars.count("rounding weights") == 1
+    for name, (plan, content) in found.items():
+        again = msgspec.json.decode(msgspec.json.encode(plan), type=Plan)
+        made = Quantizer(classifier, feeds).apply(again)
+        assert made.SerializeToString(deterministic=True) == content
+        assert worst(classifier, made, feeds) > 25
+        # Float is float: no integers, and no bias that makes up for the rounding of its weights.
+        kept = {tensor.name for tensor in made.graph.initializer if tensor.name.startswith(name)}
+        assert not any("quantized" in one or "corrected" in one for one in kept), kept
+        assert any(
+            np.array_equal(numpy_helper.to_array(t), numpy_helper.to_array(o))
+            for o in classifier.graph.initializer
+            if o.name == {"first": "b0", "depthwise": "b1", "last": "b2"}[name]
+            for t in made.graph.initializer
+        )
 
 
 def test_apply__dynamic_transformer_runs_fused(block: onnx.ModelProto, sentences: Feeds, tmp_path: Path) -> None:
@@ -271,16 +397,6 @@ def test_idle__names_what_no_sample_excited(small: onnx.ModelProto, feeds: Feeds
     quantizer = Quantizer(small, feeds)
     assert quantizer.idle(quantizer.plan(recipe("w8a8"))) == ("r1",)
     assert quantizer.idle(quantizer.plan(recipe("w8"))) == ()
-
-
-class Heard(Quiet):
-    """Remembers what was said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
 
 
 def test_apply__says_once_what_no_sample_excited(small: onnx.ModelProto, feeds: Feeds) -> None:
