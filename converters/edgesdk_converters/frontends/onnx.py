@@ -13,6 +13,7 @@ from edgesdk.errors import ConversionError, ModelFormatError
 from edgesdk_converters.frontends.api import SourceModel, Tensor, first_line, read_bytes
 from edgesdk_converters.graph.limits import all_tensors, content_problems, remarks, structure_problems
 from edgesdk_converters.graph.order import sort_nodes
+from edgesdk_converters.graph.simplify import name_nodes
 from edgesdk_converters.graph.view import dtype_of, shape_of
 from edgesdk_converters.spec import ModelSpec
 
@@ -76,6 +77,7 @@ class OnnxFrontend:
         if problems:
             raise ModelFormatError("\n".join(f"{file}: {problem}" for problem in problems))
         sort_nodes(model)  # runtimes take any order, the checker and everything behind it do not
+        name_nodes(model, unnamed=False)  # ONNX Runtime refuses two of one name
         _check(model, file)
         return model
 

@@ -11,7 +11,7 @@ import onnx
 from onnx import numpy_helper
 
 from edgesdk_converters.graph.passes import Condition
-from edgesdk_converters.graph.view import GraphView, captured, shape_of
+from edgesdk_converters.graph.view import GraphView, attribute, captured, inputs_of, shape_of
 
 MAIN = ("", "ai.onnx")
 """Names of ONNX's own operator set."""
@@ -63,19 +63,24 @@ def _weights_as_inputs(model: onnx.ModelProto) -> str | None:
 
 def _batch_norm(model: onnx.ModelProto) -> str | None:
     view = GraphView(model)
-    for node in model.graph.node:
-        if node.op_type == "BatchNormalization" and len([name for name in node.output if name]) == 1:
-            maker = view.producer.get(node.input[0])
-            constant = all(name in view.constants for name in node.input[1:5])
-            if constant and maker is not None and maker.op_type == "Conv" and foldable(view, maker):
-                return f"node {node.name or node.output[0]!r} follows {maker.name or maker.output[0]!r}"
-    return None
+    pair = next(batch_norm_pairs(view), None)
+    if pair is None:
+        return None
+    conv, norm = pair
+    return f"node {norm.name or norm.output[0]!r} follows {conv.name or conv.output[0]!r}"
 
 
-def foldable(view: GraphView, conv: Any) -> bool:
-    """Whether a Conv's weights and bias are constant, and nobody but one node takes its result."""
-    constant = all(name in view.constants for name in conv.input[1:] if name)
-    return constant and view.only_consumer(conv.output[0]) is not None
+def batch_norm_pairs(view: GraphView) -> Iterator[tuple[Any, Any]]:
+    """Conv and the BatchNormalization whose work its weights could do: all constant, nobody else takes the result, not training."""
+    for node in view.graph.node:
+        if node.op_type != "BatchNormalization" or node.domain not in MAIN or attribute(node, "training_mode", 0):
+            continue
+        conv = view.producer.get(node.input[0])
+        if conv is None or conv.op_type != "Conv" or conv.domain not in MAIN or len([n for n in node.output if n]) > 1:
+            continue
+        constant = all(name in view.constants for name in (*node.input[1:], *conv.input[1:]) if name)
+        if constant and view.only_consumer(conv.output[0]) is not None:
+            yield conv, node
 
 
 def _not_finite(model: onnx.ModelProto) -> str | None:
@@ -93,12 +98,6 @@ def _external(model: onnx.ModelProto) -> str | None:
     return next((f"{name!r} is kept elsewhere" for name in outside), None)
 
 
-def inputs_of(model: onnx.ModelProto) -> list[Any]:
-    """Graph inputs without the weights that old files list among them."""
-    constants = {tensor.name for tensor in model.graph.initializer}
-    return [value for value in model.graph.input if value.name not in constants]
-
-
 def weights_of(graph: Any) -> Iterator[tuple[str, str, Any]]:
     """Constant tensors in the order of the nodes that take them, sub-graphs included: node in words, name, tensor."""
     constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -107,11 +106,11 @@ def weights_of(graph: Any) -> Iterator[tuple[str, str, Any]]:
         for name in (*node.input, *captured(node)):
             if name in constants:
                 yield words, name, constants.pop(name)
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.TENSOR:
-                yield words, attribute.t.name or attribute.name, attribute.t
-            elif attribute.type == onnx.AttributeProto.GRAPH:
-                yield from weights_of(attribute.g)
+        for item in node.attribute:
+            if item.type == onnx.AttributeProto.TENSOR:
+                yield words, item.t.name or item.name, item.t
+            elif item.type == onnx.AttributeProto.GRAPH:
+                yield from weights_of(item.g)
     for name, tensor in constants.items():
         yield "no node", name, tensor
 

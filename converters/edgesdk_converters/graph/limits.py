@@ -10,13 +10,16 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from edgesdk_converters.graph.conditions import CONTROL_FLOW, MAIN, inputs_of, weights_of
-from edgesdk_converters.graph.view import shape_of
+from edgesdk_converters.graph.conditions import CONTROL_FLOW, MAIN, weights_of
+from edgesdk_converters.graph.view import GraphView, attribute, inputs_of, shape_of
 
 _RUNTIME_DOMAINS = frozenset({*MAIN, "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc", "ai.onnx.preview.training"})
 """Domains whose operators ONNX Runtime brings along."""
 _WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "BatchNormalization"})
 """Here an infinite weight is an accident; elsewhere it masks (attention, maxima)."""
+RANDOM = frozenset(
+    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
+)
 _MOST_LISTED = 20
 _LARGEST_ELEMENTS = 2**31
 _DEEPEST = 32
@@ -55,7 +58,7 @@ def structure_problems(model: onnx.ModelProto) -> list[str]:
 
 
 def content_problems(model: onnx.ModelProto) -> list[str]:
-    """What no runtime of a board runs: operators of unknown domains, string inputs, weights that are not numbers."""
+    """What no board runs, or not twice alike: operators of unknown domains, string inputs, weights that are not numbers, dice."""
     problems = [
         f"input {value.name!r} takes strings; a board delivers numbers. Cut the graph behind its tokenizer or table, and make the ids "
         "its input"
@@ -84,6 +87,7 @@ def content_problems(model: onnx.ModelProto) -> list[str]:
         "TensorFlow one, convert the model to TFLite and give that file"
         for words, node in unknown[:_MOST_LISTED]
     ]
+    problems += _not_repeatable(model)[:_MOST_LISTED]
     bad = _not_numbers(model)
     if bad is not None:
         problems.append(
@@ -134,12 +138,29 @@ def _not_numbers(model: onnx.ModelProto) -> str | None:
     return None
 
 
+def _not_repeatable(model: onnx.ModelProto) -> list[str]:
+    """Nodes that answer one input differently from run to run: nothing that is made of them could be compared with them."""
+    constants = GraphView(model)
+    found = []
+    for words, node in _nodes(model.graph):
+        if node.domain not in MAIN:
+            continue
+        if node.op_type in RANDOM:
+            found.append(f"{words} ({node.op_type}) draws random numbers. Export the model with the noise as an input")
+        elif node.op_type == "BatchNormalization" and attribute(node, "training_mode", 0):
+            # ONNX Runtime writes the new means into the weights, run by run.
+            found.append(f"{words} (BatchNormalization) is in training mode. Export the model after MODEL.eval()")
+        elif node.op_type == "Dropout" and len(node.input) > 2 and np.any(constants.constant(node.input[2])):
+            found.append(f"{words} (Dropout) is in training mode. Export the model after MODEL.eval()")
+    return found
+
+
 def _nodes(graph: Any) -> Iterator[tuple[str, Any]]:
     for index, node in enumerate(graph.node):
         yield f"node {node.name or f'{node.op_type}_{index}'!r}", node
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                yield from _nodes(attribute.g)
+        for item in node.attribute:
+            if item.type == onnx.AttributeProto.GRAPH:
+                yield from _nodes(item.g)
 
 
 def _tensors(graph: Any) -> Iterator[Any]:
@@ -151,13 +172,13 @@ def _tensors(graph: Any) -> Iterator[Any]:
 
 def _node_tensors(nodes: Any) -> Iterator[Any]:
     for node in nodes:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            if attribute.HasField("g"):
-                yield from _tensors(attribute.g)
-            for graph in attribute.graphs:
+        for item in node.attribute:
+            if item.HasField("t"):
+                yield item.t
+            yield from item.tensors
+            if item.HasField("g"):
+                yield from _tensors(item.g)
+            for graph in item.graphs:
                 yield from _tensors(graph)
 
 

@@ -10,28 +10,24 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from edgesdk.bundle.manifest import InputSpec
 from edgesdk.errors import PassError
 from edgesdk_converters.graph.canonical import canonical_pass
 from edgesdk_converters.graph.conditions import (
     NO_BATCH_NORM,
-    NO_NAN,
     NO_WEIGHT_INPUTS,
     ONE_FILE,
     SORTED,
     STATIC_SHAPES,
     UNIQUE_NAMES,
-    foldable,
+    batch_norm_pairs,
     opset_at_least,
     opset_of,
 )
-from edgesdk_converters.graph.fold import fold_input
 from edgesdk_converters.graph.opset import QDQ_OPSET, raise_opset
-from edgesdk_converters.graph.order import sort_nodes
 from edgesdk_converters.graph.passes import Equal, Pass, Step, run_passes
 from edgesdk_converters.graph.shapes import pin_shapes
 from edgesdk_converters.graph.simplify import EQUAL_DB, equal_limit, first_equal, free_inputs, name_nodes, simplify
-from edgesdk_converters.graph.view import GraphView, attribute
+from edgesdk_converters.graph.view import GraphView, attribute, captured
 from edgesdk_converters.runner import OnnxRunner
 
 Array = NDArray[Any]
@@ -62,6 +58,7 @@ def prepare(
     Raises:
         ConversionError: No form of it loads and computes the same (`PassError` names the pass).
     """
+    model = run_passes(model, [inputs_pass()])
     begin: list[Pass] = [pin_pass(shapes)]
     attempts: list[tuple[str, Callable[[], onnx.ModelProto]]] = []
     notes: list[str] = []
@@ -112,19 +109,16 @@ def simplify_pass(reference: OnnxRunner, feed: Sequence[Array], *, least_db: flo
     )
 
 
-def fold_pass(spec: InputSpec) -> Pass:
-    """Take pixels as they are; the new spec is ``fold_input``'s second result."""
-    return Step(
-        name=f"fold input {spec.name}",
-        run=lambda model: (fold_input(model, spec)[0], ()),
-        requires=(STATIC_SHAPES, opset_at_least(QDQ_OPSET), NO_NAN),
-        ensures=(SORTED,),
-    )
+def inputs_pass() -> Pass:
+    """Take weights out of the inputs, where files of before 2019 list them."""
 
+    def run(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Sequence[str]]:
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        free_inputs(copy)
+        return copy, ()
 
-def sort_pass() -> Pass:
-    """Put the nodes into the order that ONNX demands."""
-    return Step(name="sort nodes", run=_sorted, ensures=(SORTED,), in_place=True)
+    return Step(name="free inputs", run=run, ensures=(NO_WEIGHT_INPUTS,))
 
 
 def names_pass() -> Pass:
@@ -143,50 +137,36 @@ def batch_norm_pass() -> Pass:
     return Step(name="fold BatchNormalization", run=_fold_batch_norm, requires=(ONE_FILE,), ensures=(NO_BATCH_NORM,))
 
 
-def _sorted(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Sequence[str]]:
-    sort_nodes(model)
-    return model, ()
-
-
 def _fold_batch_norm(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Sequence[str]]:
     if NO_BATCH_NORM.violation(model) is None:
         return model, ()
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    view, gone = GraphView(copy), []
-    for node in copy.graph.node:
-        maker = view.producer.get(node.input[0]) if node.input else None
-        if (
-            node.op_type != "BatchNormalization"
-            or maker is None
-            or maker.op_type != "Conv"
-            or not foldable(view, maker)
-        ):
-            continue
-        values = [view.constant(name) for name in node.input[1:5]]
-        if any(value is None for value in values) or len([name for name in node.output if name]) > 1:
-            continue
-        scale, shift, mean, variance = (np.asarray(value, np.float64) for value in values)
-        factor = scale / np.sqrt(variance + float(attribute(node, "epsilon", 1e-5)))
-        weight = np.asarray(view.constant(maker.input[1]))
-        start = view.constant(maker.input[2]) if len(maker.input) > 2 and maker.input[2] else None
-        bias = np.zeros(len(factor)) if start is None else np.asarray(start, np.float64)
-        folded = {
-            f"{node.output[0]}_weight": weight * factor.reshape((-1,) + (1,) * (weight.ndim - 1)),
-            f"{node.output[0]}_bias": (bias - mean) * factor + shift,
-        }
-        for name, value in folded.items():
-            copy.graph.initializer.append(numpy_helper.from_array(value.astype(weight.dtype), name))
-        inputs = [maker.input[0], *folded]
-        del maker.input[:]
-        maker.input.extend(inputs)
-        maker.output[0] = node.output[0]
-        gone.append(node)
-    for node in gone:
-        copy.graph.node.remove(node)
-    used = {name for node in copy.graph.node for name in node.input} | {v.name for v in copy.graph.output}
-    if not any(a.type == onnx.AttributeProto.GRAPH for n in copy.graph.node for a in n.attribute):
-        kept = [onnx.TensorProto.FromString(t.SerializeToString()) for t in copy.graph.initializer if t.name in used]
-        del copy.graph.initializer[:]
-        copy.graph.initializer.extend(kept)
+    while (pair := next(batch_norm_pairs(view := GraphView(copy)), None)) is not None:
+        _fold_one(view, *pair)
+    used = {name for node in copy.graph.node for name in (*node.input, *captured(node))}
+    used |= {value.name for value in copy.graph.output}
+    kept = [onnx.TensorProto.FromString(t.SerializeToString()) for t in copy.graph.initializer if t.name in used]
+    del copy.graph.initializer[:]
+    copy.graph.initializer.extend(kept)
     return copy, ()
+
+
+def _fold_one(view: GraphView, conv: Any, norm: Any) -> None:
+    scale, shift, mean, variance = (np.asarray(view.constant(name), np.float64) for name in norm.input[1:5])
+    factor = scale / np.sqrt(variance + float(attribute(norm, "epsilon", 1e-5)))
+    weight = np.asarray(view.constant(conv.input[1]))
+    start = view.constant(conv.input[2]) if len(conv.input) > 2 and conv.input[2] else None
+    bias = np.zeros(len(factor)) if start is None else np.asarray(start, np.float64)
+    folded = (weight * factor.reshape((-1,) + (1,) * (weight.ndim - 1)), (bias - mean) * factor + shift)
+    taken = {*view.constants, *view.producer, *view.inputs}
+    names = []
+    for label, value in zip(("weight", "bias"), folded, strict=True):
+        name = f"{norm.output[0]}_{label}"
+        while name in taken:
+            name += "_"
+        view.graph.initializer.append(numpy_helper.from_array(value.astype(weight.dtype), name))
+        names.append(name)
+    conv.input[1:] = names
+    conv.output[0] = norm.output[0]
+    view.graph.node.remove(norm)

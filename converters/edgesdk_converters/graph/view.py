@@ -82,6 +82,12 @@ def static_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def inputs_of(model: onnx.ModelProto) -> list[Any]:
+    """Graph inputs without the weights that old files list among them."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in constants]
+
+
 def shape_of(value: Any) -> tuple[int | str | None, ...]:
     """Dimensions of a graph input or output: a number, the name of a dynamic one, or None."""
     kind = value.type.tensor_type

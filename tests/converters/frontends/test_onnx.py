@@ -239,3 +239,35 @@ def test_onnx__operator_that_does_not_exist(tmp_path: Path, small: onnx.ModelPro
         ModelFormatError, match=r"node 'relu1' is operator 'SelfAdjointEigV2', which ONNX does not have\. Replace it"
     ):
         read(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            """g (float[1, 2] x) => (float[1, 2] y) { n = RandomNormalLike (x) y = Add (x, n) }""",
+            r"node 'RandomNormalLike_0' \(RandomNormalLike\) draws random numbers\. Export the model with the noise as an input\.",
+        ),
+        (
+            """g (float[1, 2, 4, 4] x, float[2] k) => (float[1, 2, 4, 4] y) {
+              [bn] y, m, v = BatchNormalization <training_mode = 1> (x, k, k, k, k) }""",
+            r"node 'bn' \(BatchNormalization\) is in training mode\. Export the model after MODEL\.eval\(\)\.",
+        ),
+        (
+            """g (float[1, 2] x) => (float[1, 2] y) <float ratio = {0.5}, bool training = {1}> { y = Dropout (x, ratio, training) }""",
+            r"node 'Dropout_0' \(Dropout\) is in training mode\. Export",
+        ),
+    ],
+)
+def test_onnx__what_no_two_runs_compute_alike(tmp_path: Path, text: str, message: str) -> None:
+    onnx.save(onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]> {text}'), tmp_path / "m.onnx")
+    with pytest.raises(ModelFormatError, match=message):
+        read(tmp_path / "m.onnx")
+
+
+def test_onnx__two_nodes_of_one_name(tmp_path: Path, small: onnx.ModelProto) -> None:
+    """ONNX Runtime refuses them; the first keeps its name, and nothing else changes."""
+    small.graph.node[1].name = small.graph.node[3].name = small.graph.node[0].name
+    onnx.save(small, tmp_path / "m.onnx")
+    loaded = onnx.load_from_string(read_source(tmp_path / "m.onnx", ModelSpec()).content)
+    assert [node.name for node in loaded.graph.node] == ["first", "first_1", "depthwise", "first_3", "last", "residual"]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from edgesdk.bundle.manifest import ImageInput, InputSpec, TensorInput
-from edgesdk.errors import ConversionError
+from edgesdk.errors import ConversionError, PassError
 from edgesdk.samples import Picture
 from edgesdk.tasks.vision.preprocess import ImagePreprocessor
 from edgesdk_converters.graph.fold import fold_input, source_input
@@ -233,7 +233,7 @@ def test_fold__mean_that_does_not_fit(small: onnx.ModelProto) -> None:
 
 def test_fold__old_opset(make_conv: Callable[..., onnx.ModelProto]) -> None:
     spec = InputSpec(name="x", shape=(1, 3, 16, 16), dtype="float32", source=ImageInput(layout="NCHW"))
-    with pytest.raises(ConversionError, match=r"opset 13 or newer, the model has 11\. Raise the opset first"):
+    with pytest.raises(PassError, match=r"(?s)requires opset >= 13.*it is 11\. Run the pass.*in pass .fold input x"):
         fold_input(make_conv(opset=11), spec)
 
 
@@ -246,3 +246,32 @@ def test_fold__leaves_the_board_one_resize(small: onnx.ModelProto) -> None:
     array, _ = preprocess(Picture(pixels=pixels, colour="BGR"))
     assert preprocess._direct is not None
     assert np.shares_memory(array, preprocess._direct.pixels)
+
+
+def test_fold__tensor_that_a_branch_takes_from_outside() -> None:
+    """What is behind the Transpose of a TensorFlow export goes into an If, too."""
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["": 17]>
+        g (float[1, 12, 12, 3] x, bool fast) => (float[1, 3, 12, 12] y) {
+          t = Transpose <perm = [0, 3, 1, 2]> (x)
+          y = If (fast) <then_branch = a () => (float[1, 3, 12, 12] b) { b = Relu (t) },
+                         else_branch = c () => (float[1, 3, 12, 12] d) { d = Neg (t) }>
+        }"""
+    )
+    spec = spec_of(model, ImageInput(layout="NHWC", scale=1 / 255))
+    folded, now = fold_input(model, spec)
+    assert now.dtype == "uint8"
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 12, 12, 3), np.uint8)
+    before = OnnxRunner(model).run([source_input(spec, now, pixels), np.asarray(False)])
+    np.testing.assert_allclose(OnnxRunner(folded).run([pixels, np.asarray(False)])[0], before[0], atol=1e-6)
+
+
+def test_fold__result_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of the folding is an error, not a model that sees other colours."""
+    model = image_model()
+    spec = spec_of(model, ImageInput(layout="NCHW", mean=(0.45, 0.4, 0.35), std=(0.2, 0.2, 0.2)))
+    monkeypatch.setattr("edgesdk_converters.graph.fold._SNAP_PX", 300.0)
+    with pytest.raises(
+        ConversionError, match=r"computes something else \(-?\d+\.\d dB, expected 40.*'fold_input: false' in the model"
+    ):
+        fold_input(model, spec)

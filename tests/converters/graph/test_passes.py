@@ -18,8 +18,10 @@ from edgesdk_converters.graph.conditions import (
     UNIQUE_NAMES,
     opset_at_least,
 )
+from edgesdk_converters.graph.fold import fold_input
+from edgesdk_converters.graph.order import sort_nodes
 from edgesdk_converters.graph.passes import Equal, Pass, Step, run_passes
-from edgesdk_converters.graph.prepare import batch_norm_pass, fold_pass, names_pass, pin_pass, prepare, sort_pass
+from edgesdk_converters.graph.prepare import batch_norm_pass, names_pass, pin_pass, prepare
 from edgesdk_converters.runner import OnnxRunner
 
 Make = Callable[..., onnx.ModelProto]
@@ -95,7 +97,7 @@ def test_run__foreign_exception_names_the_pass(small: onnx.ModelProto) -> None:
         run_passes(small, [Step(name="broken", run=raises)])
 
 
-def test_passes__pin_sort_and_name(make_conv: Make) -> None:
+def test_passes__pin_and_name(make_conv: Make) -> None:
     model = make_conv(dynamic=True)
     nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in model.graph.node]
     for node in nodes:
@@ -104,7 +106,8 @@ def test_passes__pin_sort_and_name(make_conv: Make) -> None:
     model.graph.node.extend(reversed(nodes))
     assert SORTED.violation(model) is not None
     assert UNIQUE_NAMES.violation(model) == "6 nodes are called 'same'"
-    made = run_passes(model, [sort_pass(), pin_pass({"x": (1, 3, 8, 8)}), names_pass()])
+    sort_nodes(model)
+    made = run_passes(model, [pin_pass({"x": (1, 3, 8, 8)}), names_pass()])
     assert SORTED.violation(made) is UNIQUE_NAMES.violation(made) is STATIC_SHAPES.violation(made) is None
 
 
@@ -129,6 +132,26 @@ def test_batch_norm__goes_into_the_convolution(small: onnx.ModelProto, feeds: Fe
     onnx.checker.check_model(made)
 
 
+def test_batch_norm__one_behind_the_other_and_names_that_are_taken(small: onnx.ModelProto, feeds: Feeds) -> None:
+    model = with_batch_norm(small)
+    again = onnx.NodeProto.FromString(model.graph.node[1].SerializeToString())
+    again.name, again.input[0], again.output[0] = "norm2", "normed", "twice"
+    model.graph.node.insert(2, again)
+    model.graph.node[3].input[0] = "twice"
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros(1, np.float32), "twice_weight"))
+    model.graph.output.append(helper.make_tensor_value_info("twice_weight", 1, [1]))
+    made = run_passes(model, [batch_norm_pass()], equal=Equal(OnnxRunner(model), feeds[0]))
+    assert [node.op_type for node in made.graph.node] == ["Conv", "Relu", "Conv", "Relu", "Conv", "Add"]
+    onnx.checker.check_model(made)
+
+
+def test_batch_norm__in_training_mode_stays(small: onnx.ModelProto) -> None:
+    model = with_batch_norm(small)
+    model.graph.node[1].attribute.append(helper.make_attribute("training_mode", 1))
+    assert NO_BATCH_NORM.violation(model) is None
+    assert run_passes(model, [batch_norm_pass()]) is model
+
+
 def test_no_nan__names_the_first_node(small: onnx.ModelProto) -> None:
     weight = np.ones((16, 1, 3, 3), np.float32)
     weight[0, 0, 0, 0] = np.nan
@@ -147,9 +170,9 @@ def test_prepare__pins_raises_and_simplifies(make_conv: Make, feeds: Feeds, opse
     assert model.SerializeToString() == content
 
 
-def test_fold_pass__runs_after_prepare(make_conv: Make, feeds: Feeds) -> None:
+def test_fold__runs_after_prepare(make_conv: Make, feeds: Feeds) -> None:
     model = make_conv(dynamic=True)
     made, _ = prepare(model, {"x": (1, 3, 16, 16)}, OnnxRunner(model), feeds[0], file="m.onnx")
     spec = InputSpec(name="x", shape=(1, 3, 16, 16), dtype="float32", source=ImageInput(layout="NCHW"))
-    folded = run_passes(made, [fold_pass(spec), names_pass()])
+    folded, _ = fold_input(made, spec)
     assert folded.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8

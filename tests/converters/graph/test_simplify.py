@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -10,7 +11,8 @@ from onnx import numpy_helper
 
 from edgesdk.errors import ConversionError
 from edgesdk_converters.graph import raise_opset, simplify
-from edgesdk_converters.graph.simplify import EQUAL_DB, equal_limit, first_equal
+from edgesdk_converters.graph.prepare import prepare
+from edgesdk_converters.graph.simplify import EQUAL_DB, closeness, difference, equal_limit, first_equal, name_nodes
 from edgesdk_converters.runner import OnnxRunner
 
 Feeds = list[list[NDArray[np.float32]]]
@@ -47,6 +49,66 @@ def test_simplify__folds_and_computes_the_same(parse: Callable[[str], onnx.Model
     assert [node.op_type for node in slim.graph.node] == ["Mul", "Reshape"]
     assert len({node.name for node in slim.graph.node}) == 2
     np.testing.assert_allclose(OnnxRunner(slim).run(feed)[0], [[6], [12], [18], [24]])
+
+
+def test_simplify__weights_among_the_inputs_and_an_input_that_nothing_takes(
+    parse: Callable[[str], onnx.ModelProto],
+) -> None:
+    model = parse(
+        """<ir_version: 8, opset_import: ["": 17]>
+        g (float[1, 4] x, float[1, 4] spare, float k) => (float[1, 4] y) <float k = {2.0}> {
+          three = Constant <value = float {3.0}> ()
+          six = Mul (k, three)
+          y = Mul (x, six)
+        }"""
+    )
+    feed = [np.ones((1, 4), np.float32), np.zeros((1, 4), np.float32)]
+    made, notes = prepare(model, {"x": (1, 4), "spare": (1, 4)}, OnnxRunner(model), feed, file="m.onnx")
+    assert notes == []
+    assert [node.op_type for node in made.graph.node] == ["Mul"]
+    assert [value.name for value in made.graph.input] == ["x", "spare"]
+
+
+def test_name_nodes__first_of_its_name_keeps_it(parse: Callable[[str], onnx.ModelProto]) -> None:
+    model = parse(
+        """<ir_version: 8, opset_import: ["": 17]>
+        g (float[1] x) => (float[1] y) { a = Relu (x) [Relu_0] b = Relu (a) [Relu_0] c = Relu (b) y = Relu (c) }"""
+    )
+    name_nodes(model)
+    assert [node.name for node in model.graph.node] == ["Relu_0_0", "Relu_0", "Relu_0_2", "Relu_3"]
+
+
+@pytest.mark.parametrize(
+    ("expected", "got", "same"),
+    [
+        ([1.0, np.nan, np.inf], [1.0, np.nan, np.inf], True),
+        ([1.0, np.nan], [1.0, 2.0], False),
+        ([1.0, np.inf], [1.0, -np.inf], False),
+        ([1.0, np.inf], [1.0, 3e38], False),
+    ],
+)
+def test_closeness__what_is_no_number_counts(expected: list[float], got: list[float], same: bool) -> None:
+    pair = [np.asarray(values, np.float32) for values in (expected, got)]
+    assert (closeness(*pair) >= EQUAL_DB) is same
+
+
+def test_closeness__whole_numbers_are_equal_or_not() -> None:
+    ids = np.arange(2000, dtype=np.int64)
+    other = ids.copy()
+    other[:2] += 1  # two classes that the last bit of a float decided
+    assert closeness(ids, other) == math.inf
+    other[:3] += 1
+    assert closeness(ids, other) == -math.inf
+    pixels = np.arange(200, dtype=np.uint8)
+    assert closeness(pixels, pixels + np.uint8(1)) == math.inf
+    assert closeness(pixels, pixels + np.uint8(2)) == -math.inf
+
+
+def test_difference__another_output(small: onnx.ModelProto, feeds: Feeds) -> None:
+    other = onnx.ModelProto()
+    other.CopyFrom(small)
+    other.graph.node[-1].output[0] = other.graph.output[0].name = "z"
+    assert difference(other, OnnxRunner(small), feeds[:1]) == -math.inf
 
 
 def test_first_equal__falls_back_with_the_reason(small: onnx.ModelProto, feeds: Feeds) -> None:
