@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +15,8 @@ from edgesdk.errors import SourceError, SourceFormatError, SourceWarning
 from edgesdk.extras import import_extra
 from edgesdk.samples import Audio, Picture
 from edgesdk.sources.png import SIGNATURE, without_colour_profile
-from edgesdk.sources.resample import resample
-from edgesdk.sources.riff import parse_wave
+from edgesdk.sources.resample import resample, resample_blocks
+from edgesdk.sources.riff import decode, parse_wave, scan_wave
 
 PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 """Lower-case endings of the picture files that OpenCV reads."""
@@ -108,26 +110,88 @@ def read_wav(path: str | Path, *, sample_rate_hz: int | None = None) -> Audio:
     """
     path = Path(path)
     wave = parse_wave(_read(path), name=str(path))
-    if wave.bits < 16:
-        warnings.warn(
-            f"{path}: {wave.bits} bits per sample were widened to float32; their noise stays. Record with 16 bits.",
-            SourceWarning,
-            stacklevel=2,
-        )
-    if wave.pcm.shape[1] > 1:
-        warnings.warn(f"{path}: {wave.pcm.shape[1]} channels were averaged into one.", SourceWarning, stacklevel=2)
-    pcm = np.ascontiguousarray(wave.pcm.mean(axis=1, dtype=np.float32) if wave.pcm.shape[1] > 1 else wave.pcm[:, 0])
     rate = sample_rate_hz or wave.sample_rate_hz
-    if rate != wave.sample_rate_hz:
-        warnings.warn(f"{path}: resampled from {wave.sample_rate_hz} Hz to {rate} Hz.", SourceWarning, stacklevel=2)
-        pcm = resample(pcm, wave.sample_rate_hz, rate)
+    _warn_of_changes(path, wave.bits, wave.pcm.shape[1], wave.sample_rate_hz, rate)
+    pcm = resample(_mixed_down(wave.pcm), wave.sample_rate_hz, rate)
     return Audio(pcm=pcm, sample_rate_hz=rate, last=True, uri=str(path))
 
 
+def stream_wav(path: str | Path, *, sample_rate_hz: int | None = None, block_samples: int = 1 << 18) -> Iterator[Audio]:
+    """What :func:`read_wav` reads, block by block: a recording of a day takes no more memory than one of a minute.
+
+    Args:
+        path: The file.
+        sample_rate_hz: As there.
+        block_samples: Samples of the file that are read at once; of what is yielded, about as many.
+
+    Returns:
+        Blocks that follow each other (``first_sample``), the last one with ``last`` set. The header has been looked at, and warnings
+        have been given, before the first is asked for.
+
+    Raises:
+        SourceError: As :func:`read_wav`; while iterating, when the file changes meanwhile.
+        SourceFormatError: As :func:`read_wav`.
+    """
+    path = Path(path)
+    with _opened(path) as stream:
+        header = scan_wave(stream, path.stat().st_size, name=str(path))
+    rate = sample_rate_hz or header.sample_rate_hz
+    _warn_of_changes(path, header.bits, header.channels, header.sample_rate_hz, rate)
+
+    def blocks() -> Iterator[NDArray[np.float32]]:
+        with _opened(path) as stream:
+            stream.seek(header.start)
+            for first in range(0, header.count, block_samples):
+                size = min(block_samples, header.count - first) * header.frame_bytes
+                raw = stream.read(size)
+                if len(raw) < size:
+                    raise SourceError(f"{path}: became shorter while it was read. Leave it alone until the end.")
+                yield _mixed_down(decode(raw, header))
+
+    def audio() -> Iterator[Audio]:
+        first = 0
+        waiting: NDArray[np.float32] | None = None
+        for pcm in resample_blocks(blocks(), header.sample_rate_hz, rate):
+            if waiting is not None:
+                yield Audio(pcm=waiting, sample_rate_hz=rate, first_sample=first, uri=str(path))
+                first += waiting.size
+            waiting = pcm
+        if waiting is not None:
+            yield Audio(pcm=waiting, sample_rate_hz=rate, first_sample=first, last=True, uri=str(path))
+
+    return audio()
+
+
+def _mixed_down(pcm: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(pcm.mean(axis=1, dtype=np.float32) if pcm.shape[1] > 1 else pcm[:, 0])
+
+
+def _warn_of_changes(path: Path, bits: int, channels: int, from_hz: int, to_hz: int) -> None:
+    if bits < 16:
+        warnings.warn(
+            f"{path}: {bits} bits per sample were widened to float32; their noise stays. Record with 16 bits.",
+            SourceWarning,
+            stacklevel=3,
+        )
+    if channels > 1:
+        warnings.warn(f"{path}: {channels} channels were averaged into one.", SourceWarning, stacklevel=3)
+    if to_hz != from_hz:
+        warnings.warn(f"{path}: resampled from {from_hz} Hz to {to_hz} Hz.", SourceWarning, stacklevel=3)
+
+
 def _read(path: Path) -> bytes:
+    with _opened(path) as stream:
+        return stream.read()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
-        return path.read_bytes()
+        with path.open("rb") as stream:
+            yield stream
     except FileNotFoundError as error:
         raise SourceError(f"{path}: no such file. Check the path (relative paths start at {Path.cwd()}).") from error
     except OSError as error:
+        if isinstance(error, SourceError):
+            raise
         raise SourceError(f"{path}: cannot be read: {error.strerror}. Check what it is and its permissions.") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from math import gcd
 
@@ -45,6 +46,27 @@ def resample(pcm: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.f
         places = out[first::up]
         places[...] = windows[start::down][: len(places)] @ bank[fraction]
     return out
+
+
+def resample_blocks(blocks: Iterable[NDArray[np.float32]], from_hz: int, to_hz: int) -> Iterator[NDArray[np.float32]]:
+    """:func:`resample` for a signal that comes in blocks (n,) of any size; joined, what comes out is the same."""
+    if from_hz == to_hz:
+        yield from blocks
+        return
+    common = gcd(from_hz, to_hz)
+    up, down = to_hz // common, from_hz // common
+    # As much before and after every part as a filter reaches, in whole periods of the two rates: then parts meet without a seam.
+    margin = -(-_filter_bank(up, down).shape[1] // down) * down
+    skipped = margin // down * up
+    waiting = np.zeros(margin, np.float32)
+    for block in blocks:
+        waiting = np.concatenate((waiting, block))
+        ready = (waiting.size - 2 * margin) // down * down
+        if ready > 0:
+            yield resample(waiting[: ready + 2 * margin], from_hz, to_hz)[skipped : skipped + ready // down * up]
+            waiting = waiting[ready:]
+    if waiting.size > margin:
+        yield resample(waiting, from_hz, to_hz)[skipped:]
 
 
 @lru_cache(maxsize=8)

@@ -6,8 +6,10 @@ truncated file; recorders write all three.
 
 from __future__ import annotations
 
+import io
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,8 @@ from edgesdk.errors import SourceFormatError
 
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _NAMES = {2: "ADPCM", 6: "A-law", 7: "mu-law", 17: "IMA ADPCM", 85: "MP3"}
+_FORMAT_BYTES = 64
+"""Of a format chunk, the largest of which has 40."""
 _OPEN_ENDED = {0, 0x7FFFFFFF, 0xFFFFFFFF}
 """Sizes that programs write which stream to a pipe and never come back to fill in the true one."""
 
@@ -32,11 +36,24 @@ class Wave:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Format:
+class WaveHeader:
+    """What a wav file holds, and where."""
+
     code: int
+    """1 is PCM, 3 is float."""
     channels: int
     sample_rate_hz: int
     bits: int
+    """Of one sample."""
+    start: int = 0
+    """Byte of the file at which the samples begin."""
+    count: int = 0
+    """Samples per channel."""
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one sample of all channels."""
+        return self.channels * self.bits // 8
 
 
 def parse_wave(content: bytes, *, name: str) -> Wave:
@@ -51,31 +68,50 @@ def parse_wave(content: bytes, *, name: str) -> Wave:
 
     Source: Multimedia Programming Interface and Data Specifications 1.0 (RIFF), and Microsoft's WAVEFORMATEXTENSIBLE.
     """
-    if not content:
+    header = scan_wave(io.BytesIO(content), len(content), name=name)
+    raw = memoryview(content)[header.start : header.start + header.count * header.frame_bytes]
+    return Wave(pcm=decode(raw, header), sample_rate_hz=header.sample_rate_hz, bits=header.bits)
+
+
+def scan_wave(stream: BinaryIO, size: int, *, name: str) -> WaveHeader:
+    """Find the samples of a wav file without reading them.
+
+    Args:
+        stream: The file, which can seek.
+        size: Bytes in it.
+        name: For messages.
+
+    Raises:
+        SourceFormatError: As :func:`parse_wave`.
+    """
+    if not size:
         raise SourceFormatError(f"{name}: the file is empty. Record it again, or check the copy.")
-    if len(content) < 12 or content[:4] != b"RIFF" or content[8:12] != b"WAVE":
+    begin = stream.read(12)
+    if len(begin) < 12 or begin[:4] != b"RIFF" or begin[8:12] != b"WAVE":
         raise SourceFormatError(
-            f"{name}: no wav file (it starts with {content[:12]!r}, expected RIFF....WAVE). "
+            f"{name}: no wav file (it starts with {begin!r}, expected RIFF....WAVE). "
             "Convert it: ffmpeg -i INPUT -c:a pcm_s16le OUTPUT.wav"
         )
-    header: _Format | None = None
+    header: WaveHeader | None = None
     position = 12
-    while position + 8 <= len(content):
-        chunk, size = content[position : position + 4], struct.unpack_from("<I", content, position + 4)[0]
+    while position + 8 <= size:
+        stream.seek(position)
+        chunk, length = struct.unpack("<4sI", stream.read(8))
         body = position + 8
         if chunk == b"fmt ":
-            header = _parse_format(content[body : body + size], name)
+            header = _parse_format(stream.read(min(length, _FORMAT_BYTES)), name)
         elif chunk == b"data":
             if header is None:
                 raise SourceFormatError(f"{name}: the data come before the format chunk. Convert the file again.")
-            return _decode(content, body, size, header, name)
-        position = body + size + size % 2
+            count = _count(size - body, length, header, name)
+            return replace(header, start=body, count=count)
+        position = body + length + length % 2
     raise SourceFormatError(
-        f"{name}: truncated, the file ends after {len(content)} bytes without audio data. Copy or record it again."
+        f"{name}: truncated, the file ends after {size} bytes without audio data. Copy or record it again."
     )
 
 
-def _parse_format(body: bytes, name: str) -> _Format:
+def _parse_format(body: bytes, name: str) -> WaveHeader:
     if len(body) < 16:
         raise SourceFormatError(
             f"{name}: truncated, the format chunk has {len(body)} bytes, expected 16 or more. Copy or record it again."
@@ -93,30 +129,29 @@ def _parse_format(body: bytes, name: str) -> _Format:
         raise SourceFormatError(
             f"{name}: {channels} channels at {rate} Hz, expected at least one of each. Record it again."
         )
-    return _Format(code=code, channels=channels, sample_rate_hz=rate, bits=bits)
+    return WaveHeader(code=code, channels=channels, sample_rate_hz=rate, bits=bits)
 
 
-def _decode(content: bytes, body: int, size: int, header: _Format, name: str) -> Wave:
-    frame_bytes = header.channels * header.bits // 8
-    there = len(content) - body
-    if size not in _OPEN_ENDED and size > there:
+def _count(there: int, length: int, header: WaveHeader, name: str) -> int:
+    frame_bytes = header.frame_bytes
+    if length not in _OPEN_ENDED and length > there:
         raise SourceFormatError(
-            f"{name}: truncated, {there} of {size} bytes of audio are there "
-            f"({there // frame_bytes / header.sample_rate_hz:.2f} of {size // frame_bytes / header.sample_rate_hz:.2f} s). "
+            f"{name}: truncated, {there} of {length} bytes of audio are there "
+            f"({there // frame_bytes / header.sample_rate_hz:.2f} of {length // frame_bytes / header.sample_rate_hz:.2f} s). "
             "Copy or record it again."
         )
-    count = (there if size in _OPEN_ENDED else size) // frame_bytes
+    count = (there if length in _OPEN_ENDED else length) // frame_bytes
     if not count:
         raise SourceFormatError(f"{name}: no samples, the wav file holds a header only. Record it again.")
-    raw = memoryview(content)[body : body + count * frame_bytes]
-    return Wave(
-        pcm=_to_float(raw, header).reshape(count, header.channels),
-        sample_rate_hz=header.sample_rate_hz,
-        bits=header.bits,
-    )
+    return count
 
 
-def _to_float(raw: memoryview, header: _Format) -> NDArray[np.float32]:
+def decode(raw: bytes | memoryview, header: WaveHeader) -> NDArray[np.float32]:
+    """Samples as they lie in the file -> (n, channels), -1..1; ``raw`` holds whole frames."""
+    return _to_float(raw, header).reshape(-1, header.channels)
+
+
+def _to_float(raw: bytes | memoryview, header: WaveHeader) -> NDArray[np.float32]:
     if header.code == _FLOAT:
         return np.frombuffer(raw, "<f4").astype(np.float32)
     if header.bits == 8:  # the one unsigned width

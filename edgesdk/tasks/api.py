@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
@@ -52,6 +52,14 @@ class Task(Protocol):
 
     def reset(self) -> None:
         """Forget the stream so far (recurrent state, context)."""
+
+
+@runtime_checkable
+class StreamingTask(Task, Protocol):
+    """A task that a long recording goes through block by block; others get it as a whole."""
+
+    def stream_feeds(self, blocks: Iterable[Sample]) -> Iterator[list[Array]]:
+        """What ``feeds`` makes of the whole, from its blocks in order, the last of them with ``last`` set."""
 
 
 @runtime_checkable

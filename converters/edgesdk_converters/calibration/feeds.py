@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby, pairwise
+from itertools import pairwise
 from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
@@ -29,6 +29,11 @@ class Store(Generic[K]):
     def __init__(self, limit_bytes: int = CACHE_BYTES) -> None:
         self._left = limit_bytes
         self._kept: dict[K, list[Any]] = {}
+
+    @property
+    def left_bytes(self) -> int:
+        """Room that is left."""
+        return self._left
 
     def get(self, key: K) -> list[Any] | None:
         """What was kept under ``key``."""
@@ -71,7 +76,9 @@ class Part(Sequence[Feed]):
 class Feeds(Sequence[Feed]):
     """All inferences of some samples as one sequence; iterating reads from front to back and may be done again."""
 
-    def __init__(self, units: Sequence[Sequence[Feed]], index: Sequence[tuple[int, int]] | None = None) -> None:
+    def __init__(
+        self, units: Sequence[Sequence[Feed]], index: Sequence[tuple[int, int]] | NDArray[np.int32] | None = None
+    ) -> None:
         """Number them.
 
         Args:
@@ -79,18 +86,29 @@ class Feeds(Sequence[Feed]):
             index: Sample and position in it of every inference; None is all of them in order.
         """
         self._units = units
-        self._index = (
-            [(number, position) for number, unit in enumerate(units) for position in range(len(unit))]
+        # Two numbers per inference, and not two objects: an hour of speech has a hundred thousand.
+        lengths = [len(unit) for unit in units] if index is None else []
+        self._index: NDArray[np.int32] = (
+            np.stack(
+                [
+                    np.repeat(np.arange(len(lengths), dtype=np.int32), lengths),
+                    np.concatenate([np.arange(length, dtype=np.int32) for length in (0, *lengths)]),
+                ],
+                axis=1,
+            )
             if index is None
-            else index
+            else np.asarray(index, np.int32).reshape(-1, 2)
         )
 
     def __len__(self) -> int:
         return len(self._index)
 
     def __iter__(self) -> Iterator[Feed]:
-        for number, group in groupby(self._index, key=lambda pair: pair[0]):
-            yield from pick(self._units[number], [position for _, position in group])
+        numbers, positions = self._index[:, 0], self._index[:, 1]
+        starts = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
+        for start, stop in pairwise(starts):
+            if start < stop:
+                yield from pick(self._units[int(numbers[start])], _as_range(positions[start:stop]))
 
     @overload
     def __getitem__(self, index: int) -> Feed: ...
@@ -100,7 +118,16 @@ class Feeds(Sequence[Feed]):
         if isinstance(index, slice):
             return Feeds(self._units, self._index[index])
         number, position = self._index[index]
-        return self._units[number][position]
+        return self._units[int(number)][int(position)]
+
+
+def _as_range(positions: NDArray[np.int32]) -> Sequence[int]:
+    """The same numbers; a range where their steps are even, as they nearly always are."""
+    first = int(positions[0])
+    step = int(positions[1]) - first if len(positions) > 1 else 1
+    if step > 0 and (np.diff(positions) == step).all():
+        return range(first, int(positions[-1]) + 1, step)
+    return [int(one) for one in positions]
 
 
 class Rolled(Sequence[Feed]):
@@ -153,7 +180,7 @@ class Rolled(Sequence[Feed]):
 
 def pick(unit: Sequence[Feed], positions: Sequence[int]) -> Iterator[Feed]:
     """The inferences at ``positions``; read in one walk where they ascend."""
-    if len(positions) == len(unit) and list(positions) == list(range(len(unit))):
+    if positions == range(len(unit)) or (len(positions) == len(unit) and list(positions) == list(range(len(unit)))):
         yield from unit
         return
     if len(positions) <= 1 and not isinstance(unit, Rolled):

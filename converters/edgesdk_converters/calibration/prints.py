@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk.samples import Audio, Picture
+from edgesdk.samples import Picture
 
 Array = NDArray[Any]
 Vector = NDArray[np.float32]
@@ -26,6 +26,9 @@ _PLAIN = 8.0
 _EMPTY = 0.024
 """Power of the finest octave over that of the next: 26 photographs and 60 crops of them have 0.028 and more, also as JPEG of quality 75; enlarged
 twice, with linear or cubic interpolation, eight in ten have less."""
+_HEARD = 1 << 20
+"""Samples at the beginning of a recording that its fingerprint is of: a minute at 16 kHz."""
+_FULL_SCALE = 0.999
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,23 +133,40 @@ def _enlarged(grey: Array) -> bool:
     return bool(fine.mean() < _EMPTY * coarse.mean())
 
 
-def of_audio(audio: Audio) -> tuple[Vector, AudioFacts]:
-    """Fingerprint (log power in 16 bands at 16 moments) and quality of a recording."""
-    pcm = audio.pcm
-    power = float(np.mean(pcm.astype(np.float64) ** 2)) if pcm.size else 0.0
-    facts = AudioFacts(
-        seconds=pcm.size / audio.sample_rate_hz,
-        level_db=10 * float(np.log10(power + 1e-12)),
-        clipped=float((np.abs(pcm) >= 0.999).mean()) if pcm.size else 0.0,
-    )
-    grid = np.zeros((_GRID, _GRID), np.float32)
-    for index, part in enumerate(np.array_split(pcm[: 1 << 22], _GRID)):
-        if part.size >= 2 * _GRID:
-            spectrum = np.abs(np.fft.rfft(part)) ** 2 / part.size
-            edges = np.unique(np.geomspace(1, spectrum.size - 1, _GRID + 1).astype(int))
-            bands = np.add.reduceat(spectrum, edges[:-1])
-            grid[index, : bands.size] = np.log10(bands + 1e-9)
-    return grid.reshape(-1), facts
+class Ear:
+    """Fingerprint (log power in 16 bands at 16 moments) and quality of a recording that comes in blocks."""
+
+    def __init__(self, sample_rate_hz: int) -> None:
+        self._rate = sample_rate_hz
+        self._heard: list[Array] = []
+        self._kept = self._count = self._full = 0
+        self._power = 0.0
+
+    def add(self, pcm: NDArray[np.float32]) -> None:
+        """Hear the next block, (n,) -1..1."""
+        self._count += pcm.size
+        self._full += int((np.abs(pcm) >= _FULL_SCALE).sum())
+        self._power += float(np.sum(pcm.astype(np.float64) ** 2))
+        if self._kept < _HEARD:
+            self._heard.append(pcm[: _HEARD - self._kept].copy())
+            self._kept += self._heard[-1].size
+
+    def result(self) -> tuple[Vector, AudioFacts]:
+        """Of all blocks; the fingerprint is that of the beginning."""
+        count = max(1, self._count)
+        facts = AudioFacts(
+            seconds=self._count / self._rate,
+            level_db=10 * float(np.log10(self._power / count + 1e-12)),
+            clipped=self._full / count,
+        )
+        grid = np.zeros((_GRID, _GRID), np.float32)
+        for index, part in enumerate(np.array_split(np.concatenate(self._heard or [np.zeros(0)]), _GRID)):
+            if part.size >= 2 * _GRID:
+                spectrum = np.abs(np.fft.rfft(part)) ** 2 / part.size
+                edges = np.unique(np.geomspace(1, spectrum.size - 1, _GRID + 1).astype(int))
+                bands = np.add.reduceat(spectrum, edges[:-1])
+                grid[index, : bands.size] = np.log10(bands + 1e-9)
+        return grid.reshape(-1), facts
 
 
 def of_arrays(arrays: Sequence[Array]) -> Vector | None:

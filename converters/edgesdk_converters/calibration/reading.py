@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,12 @@ from edgesdk.bundle.manifest import AudioInput, ConstantInput, Contract, InputSp
 from edgesdk.errors import CalibrationError, SourceWarning
 from edgesdk_converters.calibration.arrays import ArrayFile
 from edgesdk_converters.calibration.feeds import Feed, Part, Store, size_of
-from edgesdk_converters.calibration.folder import ARRAYS, PICTURES
-from edgesdk_converters.calibration.prints import Hasher, Print, of_arrays, of_audio, of_picture
+from edgesdk_converters.calibration.folder import ARRAYS, RECORDINGS
+from edgesdk_converters.calibration.prints import Ear, Hasher, Print, of_arrays, of_picture
+
+if TYPE_CHECKING:
+    from edgesdk.samples import Audio
+    from edgesdk.tasks.api import Task
 
 Array = NDArray[Any]
 _CHUNK = 1 << 20
@@ -39,7 +44,7 @@ class Reader:
         self._contract = contract
         self._stateful = any(isinstance(spec.source, StateInput) for spec in contract.inputs)
         self._audio = [spec.source for spec in contract.inputs if isinstance(spec.source, AudioInput)]
-        self._task: Any = None
+        self._task: Task | None = None
         self._arrays: ArrayFile | None = None
         self._store: Store[tuple[Path, int]] = Store()
 
@@ -53,15 +58,16 @@ class Reader:
         digest = _sha256(file)
         if file.suffix.lower() in ARRAYS:
             return digest, self._look_at_arrays(file)
-        vector, facts, units = self._decode(file, look=True)
+        if file.suffix.lower() in RECORDINGS:
+            return digest, self._look_at_recording(file)
+        vector, facts, feeds = self._see(file, look=True)
         found = []
-        for unit in units:
+        for feed in feeds:
             hasher = Hasher()
-            for feed in unit:
-                hasher.add(feed)
+            hasher.add(feed)
             # Parts of one picture are no copies of each other.
-            own = vector if len(units) == 1 else of_arrays(unit[0])
-            found.append(Seen(len(unit), Print(content=hasher.hexdigest(), vector=own, facts=facts)))
+            own = vector if len(feeds) == 1 else of_arrays(feed)
+            found.append(Seen(1, Print(content=hasher.hexdigest(), vector=own, facts=facts)))
         return digest, found
 
     def unit(self, file: Path, number: int) -> Iterator[Feed]:
@@ -76,11 +82,37 @@ class Reader:
                 if not self._stateful:
                     self._store.put((file, number), [feed], size_of([feed]))
                 yield feed
+        elif file.suffix.lower() in RECORDINGS:
+            yield from self._kept_while_heard(file)
         else:
-            _, _, units = self._decode(file, look=False)
-            for index, unit in enumerate(units):
-                self._store.put((file, index), list(unit), size_of(unit))
-            yield from units[number]
+            _, _, feeds = self._see(file, look=False)
+            for index, feed in enumerate(feeds):
+                self._store.put((file, index), [feed], size_of([feed]))
+            yield feeds[number]
+
+    def _kept_while_heard(self, file: Path) -> Iterator[Feed]:
+        """A recording is kept as a whole or not at all, and what does not fit is never in memory as a whole."""
+        kept: list[Feed] | None = []
+        size = 0
+        for feed in self._hear(file):
+            if kept is not None:
+                kept.append(feed)
+                size += size_of([feed])
+                kept = kept if size <= self._store.left_bytes else None
+            yield feed
+        if kept is not None:
+            self._store.put((file, 0), kept, size)
+
+    def _look_at_recording(self, file: Path) -> list[Seen]:
+        ear: list[Ear] = []
+        hasher, count = Hasher(), 0
+        for feed in self._hear(file, ear):
+            hasher.add(feed)
+            count += 1
+        if not count:
+            return []
+        vector, facts = ear[0].result()
+        return [Seen(count, Print(content=hasher.hexdigest(), vector=vector, facts=facts))]
 
     def _look_at_arrays(self, file: Path) -> list[Seen]:
         with_arrays = ArrayFile(file, self._contract.inputs)
@@ -120,24 +152,62 @@ class Reader:
         given = file.row(row)
         return [given[spec.name] if spec.name in given else rest(spec) for spec in self._contract.inputs]
 
-    def _decode(self, file: Path, *, look: bool) -> tuple[Any, Any, list[tuple[Feed, ...]]]:
-        from edgesdk.sources.reading import read_picture, read_wav
+    def _see(self, file: Path, *, look: bool) -> tuple[Any, Any, list[Feed]]:
+        """Fingerprint and facts (None without ``look``) of a picture, and its inferences."""
+        from edgesdk.sources.reading import read_picture
+
+        task = self._made_task()
+        with _without_source_warnings():
+            picture = read_picture(file)
+        vector, facts = of_picture(picture) if look else (None, None)
+        return vector, facts, list(task.feeds(picture))
+
+    def _hear(self, file: Path, ear: list[Ear] | None = None) -> Iterator[Feed]:
+        """The inferences of a recording, in order; what is heard goes into ``ear``, which gets one."""
+        from edgesdk.sources.reading import read_wav, stream_wav
+        from edgesdk.tasks.api import StreamingTask
+
+        task = self._made_task()
+        rate = self._audio[0].sample_rate_hz if self._audio else None
+        streaming = isinstance(task, StreamingTask)
+        with _without_source_warnings():
+            blocks = stream_wav(file, sample_rate_hz=rate) if streaming else iter([read_wav(file, sample_rate_hz=rate)])
+
+        def heard() -> Iterator[Audio]:
+            for block in blocks:
+                if not np.isfinite(block.pcm).all():
+                    where = block.first_sample + int(np.argmin(np.isfinite(block.pcm)))
+                    raise CalibrationError(
+                        f"{file.name}: has NaN or infinity after {where / block.sample_rate_hz:.2f} s. "
+                        "Repair whatever wrote the file, or take it out of the folder."
+                    )
+                if ear is not None:
+                    if not ear:
+                        ear.append(Ear(block.sample_rate_hz))
+                    ear[0].add(block.pcm)
+                yield block
+
+        if isinstance(task, StreamingTask):
+            yield from task.stream_feeds(heard())
+        else:
+            for block in heard():
+                yield from task.feeds(block)
+
+    def _made_task(self) -> Task:
         from edgesdk.tasks import make_task
 
         if self._task is None:
             self._task = make_task(self._contract)
         self._task.reset()
-        with warnings.catch_warnings():
-            # Dropped transparency, resampling: worth a line on a board that runs for months, not one per file here.
-            warnings.simplefilter("ignore", SourceWarning)
-            if file.suffix.lower() in PICTURES:
-                picture = read_picture(file)
-                vector, facts = of_picture(picture) if look else (None, None)
-                return vector, facts, [(feed,) for feed in self._task.feeds(picture)]
-            audio = read_wav(file, sample_rate_hz=self._audio[0].sample_rate_hz if self._audio else None)
-            heard, quality = of_audio(audio) if look else (None, None)
-            unit = tuple(self._task.feeds(audio))
-            return heard, quality, [unit] if unit else []
+        return self._task
+
+
+@contextlib.contextmanager
+def _without_source_warnings() -> Iterator[None]:
+    """Dropped transparency, resampling: worth a line on a board that runs for months, not one per file here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SourceWarning)
+        yield
 
 
 class FileUnit(Sequence[Feed]):

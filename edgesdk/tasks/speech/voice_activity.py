@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated, ClassVar
 
@@ -135,12 +135,19 @@ class VoiceActivityTask:
         if not chunks and audio.pcm.size:
             framer.reset()
             chunks = framer.push(replace(audio, last=True)).chunks
-        feeds: list[list[Array]] = []
-        for chunk in chunks:
-            feed = list(self._zeros)
-            feed[self._audio] = chunk.values
-            feeds.append(feed)
-        return feeds
+        return [self._feed(chunk) for chunk in chunks]
+
+    def stream_feeds(self, blocks: Iterable[Sample]) -> Iterator[list[Array]]:
+        """The same for a recording in blocks, of which no more than one is held. The stream is left alone."""
+        framer = AudioFramer(self.contract.inputs[self._audio])
+        for block in blocks:
+            for chunk in framer.push(_audio_sample(block)).chunks:
+                yield self._feed(chunk)
+
+    def _feed(self, chunk: Chunk) -> list[Array]:
+        feed = list(self._zeros)
+        feed[self._audio] = chunk.values
+        return feed
 
     def reset(self) -> None:
         """Forget the stream: waiting samples, states, open segment, counts."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edgesdk.errors import SourceError, SourceFormatError, SourceWarning
-from edgesdk.sources.reading import read_picture, read_wav
+from edgesdk.sources.reading import read_picture, read_wav, stream_wav
 from edgesdk.sources.riff import parse_wave
 
 cv2 = pytest.importorskip("cv2", reason="pip install 'edgesdk[vision]'")
@@ -172,6 +172,39 @@ def test_wav__another_rate_is_resampled_and_it_says_so(tmp_path: Path) -> None:
     assert (audio.sample_rate_hz, len(audio.pcm)) == (16000, 16000)
     expected = np.sin(2 * np.pi * 440 * np.arange(16000) / 16000) * 0.5
     np.testing.assert_allclose(audio.pcm[200:-200], expected[200:-200], atol=1e-3)
+
+
+@pytest.mark.parametrize(("rate", "channels", "width"), [(16000, 1, 2), (44100, 2, 2), (8000, 1, 1), (48000, 1, 4)])
+@pytest.mark.filterwarnings("ignore::edgesdk.errors.SourceWarning")
+def test_stream_wav__blocks_are_the_whole_in_order(tmp_path: Path, rate: int, channels: int, width: int) -> None:
+    noise = np.random.default_rng(0).uniform(-1, 1, 5003 * channels)
+    path = _wav(tmp_path / "a.wav", noise, width=width, rate=rate, channels=channels)
+    whole = read_wav(path, sample_rate_hz=16000)
+    blocks = list(stream_wav(path, sample_rate_hz=16000, block_samples=1000))
+    assert len(blocks) > 1
+    assert [block.last for block in blocks] == [False] * (len(blocks) - 1) + [True]
+    starts = np.cumsum([0, *(block.pcm.size for block in blocks)])
+    assert [block.first_sample for block in blocks] == starts[:-1].tolist()
+    np.testing.assert_allclose(np.concatenate([block.pcm for block in blocks]), whole.pcm, atol=1e-6)
+
+
+def test_stream_wav__says_at_once_what_read_wav_says(tmp_path: Path) -> None:
+    slow = _wav(tmp_path / "a.wav", TONE, width=2, rate=8000)
+    with pytest.warns(SourceWarning, match=r"a\.wav: resampled from 8000 Hz to 16000 Hz"):
+        stream_wav(slow, sample_rate_hz=16000)
+    with pytest.raises(SourceError, match=r"b\.wav: no such file\. Check the path"):
+        stream_wav(tmp_path / "b.wav")
+    with pytest.raises(SourceFormatError, match=r"c\.wav: truncated, 6 of 8 bytes of audio are there"):
+        stream_wav(_file(tmp_path, "c.wav", _riff(PCM16, _chunk(b"data", SAMPLES))[:-2]))
+
+
+def test_stream_wav__file_that_shrinks_meanwhile(tmp_path: Path) -> None:
+    path = _wav(tmp_path / "a.wav", np.zeros(4000), width=2)
+    blocks = stream_wav(path, block_samples=1000)
+    with path.open("r+b") as file:
+        file.truncate(3000)
+    with pytest.raises(SourceError, match=r"a\.wav: became shorter while it was read\. Leave it alone until the end"):
+        list(blocks)
 
 
 def test_wav__the_right_rate_is_silent(tmp_path: Path) -> None:

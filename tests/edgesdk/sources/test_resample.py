@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgesdk.sources.resample import resample
+from edgesdk.sources.resample import resample, resample_blocks
 
 
 def _tone(frequency_hz: float, rate_hz: int, seconds: float = 0.5) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
@@ -57,3 +57,14 @@ def test_resample__a_click_stays_where_it_was() -> None:
     pcm = np.zeros(4410, np.float32)
     pcm[2205] = 1  # at 50 ms
     assert int(np.argmax(resample(pcm, 44100, 16000))) == 800
+
+
+@pytest.mark.parametrize(("from_hz", "to_hz"), [(44100, 16000), (48000, 16000), (8000, 16000), (16000, 16000)])
+@given(sizes=st.lists(st.integers(1, 3000), min_size=1, max_size=6))
+@settings(max_examples=20, deadline=None)
+def test_resample_blocks__joined_is_the_whole(from_hz: int, to_hz: int, sizes: list[int]) -> None:
+    pcm = np.random.default_rng(0).normal(0, 0.3, sum(sizes)).astype(np.float32)
+    joined = np.concatenate(list(resample_blocks(np.split(pcm, np.cumsum(sizes)[:-1]), from_hz, to_hz)))
+    whole = resample(pcm, from_hz, to_hz)
+    assert joined.shape == whole.shape
+    np.testing.assert_allclose(joined, whole, atol=1e-6)

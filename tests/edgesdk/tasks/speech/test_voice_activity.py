@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import wave
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ import pytest
 from edgesdk.bundle.manifest import Contract, OutputSpec, StateInput
 from edgesdk.errors import TaskError
 from edgesdk.samples import Audio, Picture
-from edgesdk.tasks.api import Array, Task
+from edgesdk.tasks.api import Array, StreamingTask, Task
 from edgesdk.tasks.speech import VoiceActivityTask
 from edgesdk.tasks.speech_results import SpeechSegment
 
@@ -202,6 +203,21 @@ def test_voice_activity__feeds_leave_the_stream_alone(vad_contract: MakeContract
     assert short[0].sum() == 10
     task(model, _audio(_chunks(1), 512))
     assert model.counts == [0, 1]
+
+
+@pytest.mark.parametrize("sizes", [[1500], [10, 700, 790], [512, 512, 476]])
+def test_voice_activity__feeds_of_blocks_are_those_of_the_whole(vad_contract: MakeContract, sizes: list[int]) -> None:
+    task = VoiceActivityTask(vad_contract())
+    assert isinstance(task, StreamingTask)
+    pcm = np.random.default_rng(0).normal(size=1500).astype(np.float32)
+    whole = task.feeds(_audio(pcm, last=True))
+    starts = np.cumsum([0, *sizes])
+    blocks = [_audio(pcm[a:b], int(a), last=b == 1500) for a, b in itertools.pairwise(starts)]
+    streamed = list(task.stream_feeds(blocks))
+    assert len(streamed) == len(whole) == 3
+    for one, other in zip(streamed, whole, strict=True):
+        for left, right in zip(one, other, strict=True):
+            np.testing.assert_array_equal(left, right)
 
 
 def test_voice_activity__sample_that_is_no_audio(vad_contract: MakeContract) -> None:
