@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgesdk.bundle.manifest import ConstantInput, Contract, ImageInput, InputSpec, OutputSpec, StateInput, TensorInput
+from edgesdk.bundle.manifest import (
+    Branch,
+    ConstantInput,
+    Contract,
+    ImageInput,
+    InputSpec,
+    OutputSpec,
+    StateInput,
+    TensorInput,
+)
 from edgesdk.errors import CalibrationError
 from edgesdk_converters.calibration import CalibrationSet, media_of
 from edgesdk_converters.calibration.feeds import Store
@@ -296,8 +305,16 @@ def test_rolled__states_follow_the_model(tmp_path: Path) -> None:
 
 
 def test_thinned__spread_evenly(tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", np.zeros((10, 1, 2), np.float32))
-    assert len(CalibrationSet.from_folder(tmp_path, state_contract()).thinned(5).feeds) == 5
+    for name, count in (("a", 3), ("b", 2), ("c", 2), ("d", 1), ("e", 5)):
+        np.save(tmp_path / f"{name}.npy", np.zeros((count, 1, 2), np.float32))
+    data = CalibrationSet.from_folder(tmp_path, state_contract())
+    assert len(data.thinned(5).feeds) == 5
+    # However short the recordings are: at most so many, of which none is empty.
+    for most in range(1, 14):
+        thinned = data.thinned(most)
+        assert 1 <= len(thinned.feeds) <= most or most >= len(data.feeds)
+        assert all(len(unit) for unit in thinned.units)
+        assert len(thinned.prints) == len(thinned.units)
 
 
 def test_rolled__states_are_made_again_for_every_walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -384,6 +401,75 @@ def test_labels__that_the_model_does_not_have(tmp_path: Path) -> None:
         r"Rename them to the model's labels, or to class ids 0\.\.1: dog, cat",
     ):
         CalibrationSet.from_folder(folder, with_labels("dog", "cat"))
+
+
+def classifier(*labels: str) -> Contract:
+    vector = OutputSpec(name="y", shape=(1, 4), dtype="float32", branches=(Branch(name="y", class_axis=1),))
+    return Contract(task="raw", inputs=(tensor(),), outputs=(vector,), labels=labels)
+
+
+def test_labels__subfolders_of_a_classifier_without_names__are_none_and_it_says_so(tmp_path: Path) -> None:
+    folder = labelled(tmp_path, ["day/1.npy", "night/2.npy"])
+    data = CalibrationSet.from_folder(folder, classifier())
+    assert data.labels == (None, None)
+    (problem,) = data.problems
+    assert problem == (
+        "its sub-folders (day, night ...) are no labels: the model's classes have no names. If they are, name the classes in the "
+        "spec, in their order: labels: [...]"
+    )
+    folder = labelled(tmp_path / "ids", ["3/1.npy", "0/2.npy"])
+    assert CalibrationSet.from_folder(folder, classifier()).labels == ("0", "3")
+
+
+def test_labels__table_for_a_classifier_without_names(tmp_path: Path) -> None:
+    folder = labelled(tmp_path, ["1.npy", "2.npy", "3.npy"])
+    (folder / "labels.csv").write_text("1.npy,cat\n2.npy,3\n3.npy,4\n")
+    with pytest.raises(
+        CalibrationError,
+        match=r"(?s)'4' \(1 files, first 3\.npy\).*'cat' \(1 files, first 1\.npy\).*"
+        r"Give the ids 0\.\.3, or name the classes in the spec, in their order: labels: \[\.\.\.\]",
+    ):
+        CalibrationSet.from_folder(folder, classifier())
+
+
+def reader(characters: str) -> Contract:
+    image = InputSpec(name="x", shape=(1, 3, 8, 32), dtype="float32", source=ImageInput(layout="NCHW"))
+    lines = OutputSpec(name="y", shape=(1, 4, len(characters) + 1), dtype="float32")
+    return Contract(task="text-recognition", inputs=(image,), outputs=(lines,), labels=tuple(characters))
+
+
+def lines(folder: Path, *texts: str) -> Path:
+    cv2 = pytest.importorskip("cv2", reason="needs pip install 'edgesdk[vision]'")
+    rng = np.random.default_rng(0)
+    rows = []
+    for number, text in enumerate(texts):
+        cv2.imwrite(str(folder / f"{number}.png"), rng.integers(0, 256, (8, 32, 3), np.uint8))
+        rows.append(f'{number}.png,"{text}"')
+    (folder / "labels.csv").write_text("\n".join(rows), "utf-8")
+    return folder
+
+
+def test_labels__texts_are_made_of_the_models_characters(tmp_path: Path) -> None:
+    data = CalibrationSet.from_folder(lines(tmp_path, "bad cab", "a, b", "é dead"), reader("abcde ,"))
+    assert data.labels == ("bad cab", "a, b", "é dead")
+
+
+def test_labels__texts_in_other_characters__are_of_another_model(tmp_path: Path) -> None:
+    with pytest.raises(
+        CalibrationError,
+        match=r"(?s)labels\.csv: 8 of 11 characters of the labels are none that the model reads, 'B' \(3\), 'A' \(2\).*"
+        r"for example 'BAD' of 0\.png\. Its characters are: abcde \.\.\.\nWrite what each line says in these characters, or give the model's "
+        r"own character list: labels_file: in the spec",
+    ):
+        CalibrationSet.from_folder(lines(tmp_path, "BAD", "CAB", "BEabc"), reader("abcde "))
+
+
+def test_labels__texts_are_never_taken_from_folders(tmp_path: Path) -> None:
+    cv2 = pytest.importorskip("cv2", reason="needs pip install 'edgesdk[vision]'")
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / "1.png"), np.full((8, 32, 3), ord(name), np.uint8))
+    assert CalibrationSet.from_folder(tmp_path, reader("ab")).labels == (None, None)
 
 
 def test_set__made_in_memory() -> None:

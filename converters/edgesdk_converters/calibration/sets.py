@@ -11,7 +11,8 @@ from edgesdk.bundle.manifest import Contract, StateInput
 from edgesdk.errors import CalibrationError, EdgeSdkError
 from edgesdk_converters.calibration import alike
 from edgesdk_converters.calibration.feeds import Feed, Feeds, Rolled, Run, Store
-from edgesdk_converters.calibration.folder import labels_of, list_files, name_of
+from edgesdk_converters.calibration.folder import list_files, name_of
+from edgesdk_converters.calibration.labels import labels_of
 from edgesdk_converters.calibration.prints import Print
 from edgesdk_converters.calibration.reading import FileUnit, Reader
 from edgesdk_converters.progress import Progress, Quiet
@@ -36,11 +37,11 @@ class CalibrationSet:
     sha256: str
     """Over the sorted hashes of the files."""
     problems: tuple[str, ...] = ()
-    """Files that were left out, and why; only those of a kind that nobody asked for."""
+    """What was left out, and why: files of a kind that nobody asked for, sub-folders that are no labels."""
     shared: bool = field(default=False)
     """Whether calibration and evaluation had to be cut out of the same few samples."""
     labels: tuple[str | None, ...] = ()
-    """Of each unit, spelled as in the contract, where sub-folders or `labels.csv` say one; as many as units."""
+    """Of each unit, where sub-folders or `labels.csv` say one: a class, spelled as in the contract, or the text of a line. As many as units."""
     names: tuple[str, ...] = ()
     """Of each unit: its file relative to the folder, with ``[row]`` behind an array's; as many as units, or none."""
     prints: tuple[Print, ...] = ()
@@ -65,7 +66,7 @@ class CalibrationSet:
         """
         folder = Path(path)
         files, ignored = list_files(folder)
-        labels = labels_of(folder, files, contract.labels)
+        labels, ignored_labels = labels_of(folder, files, contract)
         reader = Reader(contract)
         units: list[FileUnit] = []
         names: list[str] = []
@@ -101,7 +102,7 @@ class CalibrationSet:
         return cls(
             units=tuple(units),
             sha256=hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest(),
-            problems=tuple(f"{file.name}: not used" for file in ignored),
+            problems=(*(f"{file.name}: not used" for file in ignored), *ignored_labels),
             labels=tuple(labels.get(name_of(folder, unit.file)) for unit in units),
             names=tuple(names),
             prints=tuple(prints),
@@ -163,9 +164,12 @@ class CalibrationSet:
         if total <= most:
             return self
         step = -(-total // most)
-        if all(len(unit) == 1 for unit in self.units):
-            return self._only(list(range(0, len(self.units), step)))
-        return replace(self, units=tuple(unit[::step] for unit in self.units))
+        thinned: list[Sequence[Feed]] = []
+        before = 0
+        for unit in self.units:
+            thinned.append(unit if len(unit) == 1 and before % step == 0 else unit[-before % step :: step])
+            before += len(unit)
+        return self._only([index for index, unit in enumerate(thinned) if len(unit)], thinned)
 
     def _only(self, indices: Sequence[int], units: Sequence[Sequence[Feed]] | None = None) -> CalibrationSet:
         units = self.units if units is None else units

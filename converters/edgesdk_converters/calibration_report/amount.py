@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesdk_converters.calibration import CalibrationSet
+from edgesdk_converters.calibration.alike import exact_groups, families
+
 Extremes = NDArray[np.float32]
 
 LIMIT = 0.04
@@ -17,6 +20,11 @@ DS-CNN, EfficientNet-Lite0 and PP-OCR stand at 2 - 7 % with 16 samples and at 1 
 32 on their SNR stays where it is."""
 FEWEST = 16
 """Samples below which the answer is no, whatever the ranges do: a curve of two points is none."""
+_STRETCHES = 64
+"""Parts that recordings are cut into together: what is heard in one moment and the next is no second sample."""
+_MOST = 0.5
+"""Share of the samples that may be alike and still count as one. Of a camera that never moves nearly all are: their differences are
+what there is to learn."""
 _START = 4
 _DRAWS = 16
 _MOST_NEEDED = 2000
@@ -36,15 +44,46 @@ class Amount:
     """Samples at which the change falls below the limit, by extrapolation."""
     curve: tuple[tuple[int, float], ...]
     """(samples, change when as many again were added)."""
+    different: int
+    """Samples that are no copies of each other."""
 
 
-def amount(lows: Extremes, highs: Extremes) -> Amount:
+def independent(calibration: CalibrationSet) -> NDArray[np.intp]:
+    """Number of the sample that each inference counts for, (inferences,): the same for copies, and for neighbours in a recording.
+
+    Fifty copies of eight pictures do not move a range, and are still eight pictures.
+    """
+    lengths = [len(unit) for unit in calibration.units]
+    copies = list(range(len(lengths)))
+    if len(calibration.prints) == len(lengths):
+        groups = families(calibration.prints)
+        if max(map(len, groups)) > _MOST * len(lengths):
+            groups = exact_groups(calibration.prints)
+        for number, group in enumerate(groups):
+            for index in group:
+                copies[index] = number
+    if all(length == 1 for length in lengths):
+        return np.unique(np.asarray(copies, np.intp), return_inverse=True)[1].reshape(-1)
+    stretch = max(1, -(-sum(lengths) // _STRETCHES))
+    parts = [(copies[unit], position // stretch) for unit, length in enumerate(lengths) for position in range(length)]
+    numbers = {part: number for number, part in enumerate(dict.fromkeys(parts))}
+    return np.asarray([numbers[part] for part in parts], np.intp)
+
+
+def amount(lows: Extremes, highs: Extremes, samples: NDArray[np.intp] | None = None) -> Amount:
     """Add samples in 16 random orders and watch the ranges.
 
     Args:
         lows: (inferences, tensors) smallest value of each tensor, at most 0.
         highs: The same, largest, at least 0.
+        samples: Of :func:`independent`; by default each inference is a sample.
     """
+    if samples is not None and len(lows):
+        samples = samples[: len(lows)]
+        order = np.argsort(samples, kind="stable")
+        starts = np.flatnonzero(np.diff(samples[order], prepend=-1))
+        lows = np.minimum.reduceat(lows[order], starts)
+        highs = np.maximum.reduceat(highs[order], starts)
     count = len(lows)
     curve = []
     size = _START
@@ -54,7 +93,7 @@ def amount(lows: Extremes, highs: Extremes) -> Amount:
     if count >= 2 * _START and curve[-1][0] != count // 2:
         curve.append((count // 2, _change(lows, highs, count // 2)))
     if len(curve) < 2:
-        return Amount(enough=False, change=1.0, needed=4 * FEWEST, curve=tuple(curve))
+        return Amount(enough=False, change=1.0, needed=4 * FEWEST, curve=tuple(curve), different=count)
     # Changes fall like a power of the number of samples: a straight line in logarithms, weighted towards its end.
     x = np.log([size for size, _ in curve])
     y = np.log([max(change, 1e-6) for _, change in curve])
@@ -69,6 +108,7 @@ def amount(lows: Extremes, highs: Extremes) -> Amount:
         change=change,
         needed=max(needed, FEWEST),
         curve=tuple((size, round(change, 5)) for size, change in curve),
+        different=count,
     )
 
 

@@ -14,6 +14,8 @@ from edgesdk.bundle.manifest import Contract
 from edgesdk.registry import TASKS, load_plugin
 from edgesdk.tasks.options import read_options
 from edgesdk_converters.calibration import CalibrationSet
+from edgesdk_converters.calibration.labels import TEXT, characters_of, unreadable
+from edgesdk_converters.calibration_report.quality import LISTED
 from edgesdk_converters.calibration_report.survey import BranchSurvey, Survey
 from edgesdk_converters.report.record import Finding
 
@@ -32,6 +34,8 @@ _FEW_EXCITED = 0.1
 def coverage(calibration: CalibrationSet, found: Survey, contract: Contract) -> tuple[dict[str, int], list[Finding]]:
     """Samples per class or cluster, and what is missing."""
     given = [label for label in calibration.labels if label is not None]
+    if given and contract.task == TEXT:
+        return _characters(given, contract)
     vector = next((branch for branch in found.branches if branch.count), None)
     if given:
         counts = Counter(given)
@@ -44,6 +48,40 @@ def coverage(calibration: CalibrationSet, found: Survey, contract: Contract) -> 
         groups = {name: counts[name] for name in names if counts[name]}
         return groups, _classes(counts, names, "that the model takes for it")
     return _clusters(calibration, found)
+
+
+def _characters(texts: Sequence[str], contract: Contract) -> tuple[dict[str, int], list[Finding]]:
+    """Lines that each of the model's characters is in."""
+    names = sorted(characters_of(contract))
+    counts = Counter(character for text in texts for character in set(text))
+    missing = [name for name in names if not counts[name]]
+    seen = len(names) - len(missing)
+    text = f"{seen} of the model's {len(names)} characters are in the texts of the {len(texts)} lines"
+    few = len(names) * _PER_CLASS > sum(map(len, texts))
+    groups = {name: counts[name] for name in names if counts[name]}
+    if few or not missing:
+        more = ": too few lines to expect every one." if few and missing else "."
+        return groups, [Finding(severity="ok", subject="coverage", text=text + more)]
+    # A line excites the model by its strokes, which characters share: one that is missing is no reason to distrust the ranges.
+    more = f"; not {_some([repr(one) for one in missing])}. Add lines with those that the board will read."
+    return groups, [Finding(severity="hint", subject="coverage", text=text + more)]
+
+
+def labels(sets: Sequence[CalibrationSet], contract: Contract) -> Iterator[Finding]:
+    """Texts that the model cannot say."""
+    if contract.task != TEXT:
+        return
+    files = {name: one for each in sets for name, one in zip(each.names, each.labels, strict=False) if one is not None}
+    missing = unreadable(files.values(), contract)
+    if missing:
+        found = [name for name, text in files.items() if any(character in missing for character in text)]
+        yield Finding(
+            severity="hint",
+            subject="labels",
+            text=f"{len(found)} of {len(files)} texts have characters that the model cannot read, {_some([repr(one) for one in missing])}: "
+            "they count as misread, for float and the others alike. Check them, or leave these lines out.",
+            files=tuple(found[:LISTED]),
+        )
 
 
 def _classes(counts: Counter[str], names: Sequence[str], how: str) -> list[Finding]:

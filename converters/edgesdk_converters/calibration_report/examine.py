@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import onnx
@@ -11,9 +12,9 @@ from numpy.typing import NDArray
 from edgesdk.bundle.manifest import Contract, OutputSpec
 from edgesdk.errors import CalibrationError
 from edgesdk_converters.calibration import CalibrationSet, Feed
-from edgesdk_converters.calibration_report.amount import FEWEST, Amount, amount
+from edgesdk_converters.calibration_report.amount import FEWEST, LIMIT, Amount, amount, independent
 from edgesdk_converters.calibration_report.copies import duplicates, leakage
-from edgesdk_converters.calibration_report.coverage import coverage, excitation
+from edgesdk_converters.calibration_report.coverage import coverage, excitation, labels
 from edgesdk_converters.calibration_report.quality import quality
 from edgesdk_converters.calibration_report.survey import MOST, survey
 from edgesdk_converters.progress import Progress, Quiet
@@ -55,26 +56,59 @@ def examine(
     found = survey(calibration, run, contract.outputs if outputs is None else outputs, progress or Quiet())
     groups, findings = coverage(calibration, found, contract)
     findings += excitation(found, contract)
+    findings += labels(
+        [calibration] if evaluation is None or evaluation.shared else [calibration, evaluation], contract
+    )
     findings += duplicates(calibration)
     if evaluation is not None and not evaluation.shared:
         findings += leakage(calibration, evaluation)
     findings += quality(calibration, contract)
+    observed = calibration
     if observer is None and model is not None:
-        observer = Observer(
-            model, calibration.thinned(MOST).feeds, float_tensors(model), histograms=False, progress=progress
-        )
-    answer = amount(*((found.lows, found.highs) if observer is None else observer.trace))
+        observed = calibration.thinned(MOST)
+        observer = Observer(model, observed.feeds, float_tensors(model), histograms=False, progress=progress)
+    samples = independent(observed)
+    if observer is None:
+        answer = amount(found.lows, found.highs, samples[:: found.step])
+    else:
+        answer = amount(*observer.trace, samples)
     missing = [one for one in findings if one.severity == "warning" and one.subject in {"coverage", "excitation"}]
-    count = len(calibration.units)
-    findings.append(_about_amount(answer, len(calibration.feeds), count))
+    count = _Count(len(calibration.units), len(calibration.feeds), answer)
+    findings.append(_about_amount(answer, count))
     return CalibrationFindings(
-        samples=count,
+        samples=count.samples,
         enough=answer.enough and not missing,
         verdict=_verdict(answer, missing, count),
         findings=tuple(sorted(findings, key=lambda one: _ORDER[one.severity])),
         groups=groups,
         stability=answer.curve,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Count:
+    """How many there are, in words."""
+
+    samples: int
+    inferences: int
+    answer: Amount
+
+    @property
+    def there(self) -> str:
+        """``60 samples``, ``60 samples (8 different ones)``, ``3 samples (96 inferences)``."""
+        word = "1 sample" if self.samples == 1 else f"{self.samples} samples"
+        if self.inferences > self.samples:
+            return f"{word} ({self.inferences} inferences)"
+        if self.answer.different < self.samples:
+            return f"{word} ({self.answer.different} different ones)"
+        return word
+
+    @property
+    def needed(self) -> str:
+        """``128``, ``128 different ones``, ``200 inferences``."""
+        if self.inferences > self.samples:
+            return f"{round(self.answer.needed * self.inferences / max(1, self.answer.different))} inferences"
+        return f"{self.answer.needed}" + (" different ones" if self.answer.different < self.samples else "")
 
 
 def require_excited(found: CalibrationFindings) -> None:
@@ -88,28 +122,28 @@ def require_excited(found: CalibrationFindings) -> None:
         raise CalibrationError("the calibration samples do not excite all of the model:\n  " + "\n  ".join(asleep))
 
 
-def _about_amount(answer: Amount, inferences: int, samples: int) -> Finding:
+def _about_amount(answer: Amount, count: _Count) -> Finding:
     text = (
         f"with as many samples again, the ranges would move by {answer.change:.1%} on average."
-        if answer.curve
-        else f"{samples} samples are too few to tell how far the ranges would move."
+        if len(answer.curve) > 1
+        else f"{count.there} are too few to tell how far the ranges would move."
     )
     if answer.enough:
         return Finding(severity="ok", subject="amount", text=text)
-    more = f" About {answer.needed} inferences are needed, there are {inferences}. Add typical inputs."
+    more = f" There are {count.there}, about {count.needed} are needed. Add typical inputs."
     return Finding(severity="warning", subject="amount", text=text + more)
 
 
-def _verdict(answer: Amount, missing: Sequence[Finding], count: int) -> str:
+def _verdict(answer: Amount, missing: Sequence[Finding], count: _Count) -> str:
     if not answer.enough:
-        if count < FEWEST and answer.change < 1:
-            return f"no: {count} samples are too few, give {FEWEST} or more, better {answer.needed}."
+        if answer.different < FEWEST and answer.change <= LIMIT:
+            return f"no: {count.there} are too few to tell, give {count.needed} or more."
         why = (
             f"the ranges would still move by {answer.change:.1%} with as many again"
-            if answer.curve
+            if len(answer.curve) > 1
             else "nothing can be said of so few"
         )
-        return f"no: {count} samples are too few, {why}; give about {answer.needed}."
+        return f"no: {count.there} are too few, {why}; give about {count.needed}."
     if missing:
         return f"no: there are enough samples, but of the wrong kind: {missing[0].text}"
-    return f"yes: {count} samples fix the ranges to within {answer.change:.1%}."
+    return f"yes: {count.there} fix the ranges to within {answer.change:.1%}."

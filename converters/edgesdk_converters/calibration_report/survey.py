@@ -74,6 +74,8 @@ class Survey:
     lows: NDArray[np.float32]
     """(inferences, inputs + outputs) smallest values of the floating-point tensors."""
     highs: NDArray[np.float32]
+    step: int = 1
+    """Every which inference it walked through."""
 
 
 def survey(calibration: CalibrationSet, run: Run, outputs: Sequence[OutputSpec], progress: Progress) -> Survey:
@@ -106,6 +108,7 @@ def survey(calibration: CalibrationSet, run: Run, outputs: Sequence[OutputSpec],
         features=np.nan_to_num(np.stack(features), posinf=0, neginf=0),
         lows=np.asarray(lows, np.float32).reshape(len(features), -1),
         highs=np.asarray(highs, np.float32).reshape(len(features), -1),
+        step=step,
     )
 
 

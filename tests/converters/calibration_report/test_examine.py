@@ -281,6 +281,52 @@ def test_amount__too_few(folder: Path) -> None:
     assert "Add typical inputs." in about(found, "amount").text
 
 
+def test_amount__copies_do_not_count(folder: Path) -> None:
+    for number, file in enumerate(sorted(folder.iterdir())):
+        if number >= 8:
+            shutil.copy(folder / f"{number % 8:02}.png", file)
+    found = look(folder)
+    assert not found.enough
+    assert found.verdict == (
+        "no: 60 samples (8 different ones) are too few, nothing can be said of so few; give about 64 different ones."
+    )
+    assert about(found, "amount").text.endswith(
+        "There are 60 samples (8 different ones), about 64 different ones are needed. Add typical inputs."
+    )
+    assert [size for size, _ in found.stability] == [4]
+
+
+def test_amount__near_copies_do_not_count_either(folder: Path) -> None:
+    for number, file in enumerate(sorted(folder.iterdir())):
+        picture = cv2.imread(str(folder / f"{number % 8:02}.png"))
+        cv2.imwrite(str(file), cv2.convertScaleAbs(picture, alpha=1 - number / 400, beta=number // 8))
+    assert look(folder).verdict.startswith("no: 60 samples (8 different ones) are too few")
+
+
+def test_amount__a_camera_that_never_moves_may_have_enough(folder: Path) -> None:
+    rng = np.random.default_rng(1)
+    ground = scene(rng)
+    for file in sorted(folder.iterdir()):
+        picture = ground.copy()
+        cv2.circle(picture, (int(rng.integers(160)), int(rng.integers(128))), 3, (255, 255, 255), -1)
+        cv2.imwrite(str(file), picture)
+    found = look(folder)
+    assert "near duplicates" in {one.subject for one in found.findings}
+    assert found.enough, found.verdict
+
+
+def test_amount__moments_of_a_recording_are_no_samples_each() -> None:
+    rng = np.random.default_rng(0)
+    loudness = np.repeat(rng.uniform(0.1, 1, 8), 250)  # eight scenes of 250 inferences
+    feeds = [[np.full((1, 4), value, np.float32)] for value in loudness]
+    spec = InputSpec(name="x", shape=(1, 4), dtype="float32", source=TensorInput())
+    contract = Contract(task="raw", inputs=(spec,), outputs=(OutputSpec(name="y", shape=(1, 4), dtype="float32"),))
+    found = examine(CalibrationSet(units=(feeds,), sha256=""), contract=contract, run=lambda feed: [feed[0] * 2])
+    # As single samples, 1,000 of the 2,000 would tell that nothing moves any more; in stretches of 32 there are 63.
+    assert [size for size, _ in found.stability] == [4, 8, 16, 31]
+    assert "1 sample (2000 inferences)" in found.verdict
+
+
 def test_amount__ranges_that_keep_growing(tmp_path: Path) -> None:
     values = np.random.default_rng(0).standard_cauchy((64, 1, 4)).astype(np.float32)
     np.save(tmp_path / "a.npy", values)
