@@ -40,6 +40,7 @@ def _lowered(model: onnx.ModelProto, name: str) -> tuple[Lowering, list[NodeProb
     keep_float: frozenset[str] = frozenset()
     refused: frozenset[expand.Key] = frozenset()
     model = quantized_weights.unfold(model)
+    first: dict[expand.Key, NodeProblem] = {}
     while True:
         graph, problems = importer.read(model, name=name, refused=refused)
         fusion.fuse(graph)
@@ -57,8 +58,29 @@ def _lowered(model: onnx.ModelProto, name: str) -> tuple[Lowering, list[NodeProb
             and any(p.node == node.name and p.op_type == node.op_type for p in lowering.problems)
         } - refused
         refused |= spelled
+        for problem in lowering.problems:
+            first.setdefault((problem.node, problem.op_type), problem)
         if not faulty and not spelled:
             break
     known = {(problem.node, problem.op_type) for problem in problems}
     problems += [problem for problem in lowering.problems if (problem.node, problem.op_type) not in known]
-    return lowering, problems
+    return lowering, _of_the_model(problems, model, first)
+
+
+def _of_the_model(
+    problems: list[NodeProblem], model: onnx.ModelProto, first: dict[expand.Key, NodeProblem]
+) -> list[NodeProblem]:
+    """Problems of nodes that expansions made, said of the model's node that was expanded; each problem once."""
+    own = {importer.label(node): node.op_type for node in model.graph.node}
+    kept: list[NodeProblem] = []
+    told: set[str] = set()
+    for problem in problems:
+        parts = problem.node.split("/")
+        ancestors = ["/".join(parts[:count]) for count in range(len(parts) - 1, 0, -1)]
+        name = next((name for name in ancestors if name in own), None)
+        if problem.node in own or name is None:
+            kept.append(problem)
+        elif name not in told:
+            told.add(name)
+            kept.append(first.get((name, own[name]), NodeProblem(name, own[name], problem.reason, problem.fix)))
+    return kept

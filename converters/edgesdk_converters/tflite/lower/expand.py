@@ -56,19 +56,21 @@ def expand(graph: Graph, refused: frozenset[Key] = frozenset()) -> list[NodeProb
     problems: list[NodeProblem] = []
     made: list[Node] = []
     for node in graph.nodes:
-        made += _expanded(graph, node, refused, problems, 0)
+        made += _expanded(graph, node, refused, problems, ())
     graph.nodes = made
     return problems
 
 
 def _expanded(
-    graph: Graph, node: Node, refused: frozenset[Key], problems: list[NodeProblem], depth: int
+    graph: Graph, node: Node, refused: frozenset[Key], problems: list[NodeProblem], within: tuple[str, ...]
 ) -> Sequence[Node]:
     # Within an expansion a shape may still come with the next round; a node of the model has had its chance.
-    known = depth > 0 or node.op_type not in _UNINFERRED or all(n in graph.infos for n in node.outputs if n)
+    known = bool(within) or node.op_type not in _UNINFERRED or all(n in graph.infos for n in node.outputs if n)
     wanted = rule_of(node.op_type, node.domain) is None or not known or (node.name, node.op_type) in refused
     ready = all(not name or name in graph.infos for name in node.inputs)
-    if not (wanted and ready and depth < _DEPTH and expandable(node)):
+    # An operator within its own expansion is one that its family has refused for another reason: no spelling helps it.
+    new = node.op_type not in within and len(within) < _DEPTH
+    if not (wanted and ready and new and expandable(node)):
         return [node]
     spelling = spelling_of(node.op_type, node.domain)
     try:
@@ -82,7 +84,7 @@ def _expanded(
     except Refusal as refusal:
         problems.append(NodeProblem(node.name, node.op_type, refusal.reason, refusal.fix))
         return [node]
-    return _settled(graph, node, nodes, opset, refused, problems, depth + 1)
+    return _settled(graph, node, nodes, opset, refused, problems, (*within, node.op_type))
 
 
 def _settled(
@@ -92,7 +94,7 @@ def _settled(
     opset: int,
     refused: frozenset[Key],
     problems: list[NodeProblem],
-    depth: int,
+    within: tuple[str, ...],
 ) -> list[Node]:
     """Fold, infer and expand the new nodes until nothing changes; what they make gets shapes in the graph."""
     infos = {name: graph.infos[name] for name in whole.inputs if name}
@@ -113,7 +115,7 @@ def _settled(
                 part.infos[name] = Info(name, shape, dtype)
         made: list[Node] = []
         for node in part.nodes:
-            made += _expanded(part, node, refused, problems, depth)
+            made += _expanded(part, node, refused, problems, within)
         part.nodes = made
         if (len(part.nodes), len(part.infos)) == before:
             break

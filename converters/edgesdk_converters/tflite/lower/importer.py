@@ -55,7 +55,7 @@ def read(
     for node in model.graph.node:
         if node.op_type in _CONTROL_FLOW or any(a.type in (a.GRAPH, a.GRAPHS) for a in node.attribute):
             fix = "Export the model without it (trace instead of script), or take a variant without branches"
-            problems.append(NodeProblem(_label(node), node.op_type, "control flow runs sub-graphs", fix))
+            problems.append(NodeProblem(label(node), node.op_type, "control flow runs sub-graphs", fix))
     problems += _input_problems(model)
     if problems:
         return _empty(name), problems
@@ -179,7 +179,8 @@ def _name_nodes(graph: Graph) -> None:
         node.name = node.name or next((name for name in node.outputs if name), node.op_type)
 
 
-def _label(node: Any) -> str:
+def label(node: Any) -> str:
+    """What a node is called in messages: its name, else that of its first output, else its operator."""
     return str(node.name or next((name for name in node.output if name), node.op_type))
 
 

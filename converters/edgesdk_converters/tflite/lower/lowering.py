@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from edgesdk.errors import NodeProblem
+from edgesdk_converters.tflite.lower import kernels
 from edgesdk_converters.tflite.lower import layout as layouts
 from edgesdk_converters.tflite.lower.ir import Array, Graph, Info, Layout, Node, Operator, Quantization, Tensor, Value
 from edgesdk_converters.tflite.lower.problems import Refusal
@@ -41,7 +42,7 @@ class Lowering:
         """Flattened tensors whose elements lie in another order: position -> ONNX index along the last axis. Only their
         consumers that permute their weights see them (`families.shapes`, `families.matmul`)."""
         self._values: dict[str, Value] = {}
-        self._moved: dict[tuple[int, tuple[int, ...]], Tensor] = {}
+        self._moved: dict[tuple[Tensor, tuple[int, ...]], Tensor] = {}
         self._names: set[str] = set(graph.infos)
         self._node = ""
 
@@ -55,8 +56,11 @@ class Lowering:
             self._node = node.name
             self._lower(node)
         self._node = ""
-        if not self.problems:
-            self.outputs = [self._output(name) for name in self.graph.outputs]
+        for name in self.graph.outputs if not self.problems else ():
+            try:
+                self.outputs.append(self._output(name))
+            except Refusal as refusal:
+                self.problems.append(NodeProblem(name, "output", refusal.reason, refusal.fix))
 
     def _lower(self, node: Node) -> None:
         rule = rule_of(node.op_type, node.domain)
@@ -129,7 +133,7 @@ class Lowering:
         order = tuple(order)
         if order == layouts.plain(len(order)):
             return tensor
-        key = (id(tensor), order)
+        key = (tensor, order)  # itself and not its id, which the next tensor has when this one is gone
         if key not in self._moved:
             shape = layouts.physical(tensor.shape, order)
             quantization = _moved_quantization(tensor.quantization, order)
@@ -160,7 +164,48 @@ class Lowering:
 
     def emit(self, code: str, inputs: Sequence[Tensor | None], outputs: Sequence[Tensor], **options: Any) -> None:
         """Append an operator. ``options`` are fields of its options table; enums by their names (``padding="SAME"``)."""
-        self.operators.append(Operator(code, list(inputs), list(outputs), options, self._node))
+        taken, given = self._suited(code, list(inputs), list(outputs))
+        self.operators.append(Operator(code, taken, given, options, self._node))
+        for made, wanted in zip(given, outputs, strict=True):
+            if made is not wanted:
+                self.operators.append(Operator("CAST", [made], [wanted], {}, self._node))
+
+    def _suited(
+        self, code: str, inputs: list[Tensor | None], outputs: list[Tensor]
+    ) -> tuple[list[Tensor | None], list[Tensor]]:
+        """The operands in a type that the operator has a kernel for, and results of that type; see `kernels`."""
+        places = kernels.places(code, len(inputs))
+        operands = [tensor for place in places if (tensor := inputs[place]) is not None]
+        axes = max((len(tensor.shape) for tensor in (*operands, *outputs)), default=0)
+        if axes > kernels.most_axes(code):
+            reason = f"{code} would have {axes} axes, and its kernel has at most {kernels.most_axes(code)}"
+            self.refuse(reason, "Join axes that lie side by side by a Reshape")
+        if not operands or any(tensor.quantization is not None for tensor in (*operands, *outputs)):
+            return inputs, outputs
+        kinds = list(dict.fromkeys(tensor.dtype for tensor in operands))
+        if len(kinds) > 1:
+            self.refuse(f"its operands are {' and '.join(kinds)}", "Cast them to one type before it")
+        suited = kernels.computed_in(code, kinds[0])
+        if suited is None:
+            self.refuse(f"it takes {kinds[0]}, for which TFLite's {code} has no kernel", "Cast to float32 before it")
+        if suited == kinds[0]:
+            return inputs, outputs
+        taken = [
+            self._cast(tensor, suited) if place in places and tensor is not None else tensor
+            for place, tensor in enumerate(inputs)
+        ]
+        if not kernels.keeps_type(code):
+            return taken, outputs
+        given = [
+            Tensor(self.fresh(tensor.name), tensor.shape, suited) if tensor.dtype == kinds[0] else tensor
+            for tensor in outputs
+        ]
+        return taken, given
+
+    def _cast(self, tensor: Tensor, dtype: str) -> Tensor:
+        if tensor.data is not None:
+            return self.const(tensor.data.astype(dtype), tensor.name)
+        return self.op("CAST", [tensor], tensor.shape, dtype)
 
     def op(
         self,

@@ -48,10 +48,29 @@ def window_of(
     made = list(out if out is not None else ctx.shape(node.outputs[0])[2:])
     auto = node.attribute("auto_pad", "NOTSET")
     stated = [int(v) for v in node.attribute("pads") or [0] * (2 * count)]
+    if min(stated) < 0:
+        ctx.refuse(f"its pads {stated} are negative", "Slice its input instead")
+    ceil = int(node.attribute("ceil_mode", 0))
     pads: list[tuple[int, int]] = []
     same = valid = True
     for axis in range(count):
         reach = (kernel[axis] - 1) * dilations[axis] + 1
+        room = size[axis] + (0 if auto == "VALID" else stated[axis] + stated[axis + count])
+        if auto in ("NOTSET", "VALID", "") and reach > room:
+            ctx.refuse(
+                f"its window of {reach} is larger than the {room} it looks at",
+                "Pad its input, or cut the model before it",
+            )
+        if ceil and (made[axis] - 1) * strides[axis] >= size[axis] + stated[axis]:
+            ctx.refuse(
+                "its last window begins behind its input, of which runtimes make different shapes",
+                "Export it with ceil_mode=0",
+            )
+        if auto.startswith("SAME") and node.op_type != "Conv" and (made[axis] - 1) * strides[axis] + reach < size[axis]:
+            ctx.refuse(
+                f"its strides {list(strides)} leave something out, of which runtimes leave out different parts",
+                "Export it with explicit pads",
+            )
         needed = max((made[axis] - 1) * strides[axis] + reach - size[axis], 0)
         if auto == "SAME_UPPER":
             before, after = needed // 2, needed - needed // 2

@@ -31,8 +31,12 @@ def unary(ctx: Lowering, node: Node, code: str, **options: Any) -> None:
 @lowers("Abs", "Exp", "Log", "Sqrt", "Neg", "Floor", "Ceil", "Sin", "Cos", "Not", "Round")
 def same_operator(ctx: Lowering, node: Node) -> None:
     """Operators that TFLite has under another name."""
-    if ctx.dtype(node.inputs[0]) not in ("float32", "int32", "bool", "int8", "int16", "uint8"):
-        ctx.refuse(f"it takes {ctx.info(node.inputs[0]).dtype}", "Cast to float32 before it")
+    info = ctx.info(node.inputs[0])
+    if node.op_type == "Relu" and info.dtype != "float32" and info.dtype.startswith("int") and not info.quantization:
+        value = ctx.value(node.inputs[0])
+        zero = ctx.const(np.zeros((), value.tensor.dtype))
+        ctx.emit("MAXIMUM", [value.tensor, zero], [ctx.out(node.outputs[0], value.layout)])
+        return
     unary(ctx, node, _UNARY[node.op_type])
 
 
@@ -69,7 +73,8 @@ def gelu(ctx: Lowering, node: Node) -> None:
 def clip(ctx: Lowering, node: Node) -> None:
     """RELU, RELU6 and RELU_N1_TO_1 where the bounds are theirs, else MINIMUM and MAXIMUM."""
     known = activation_of(ctx.graph, node)
-    if known is not None and ctx.dtype(node.inputs[0]) in ("float32", "int8", "int16"):
+    real = ctx.dtype(node.inputs[0]) == "float32" or ctx.info(node.inputs[0]).quantization is not None
+    if known is not None and real:
         unary(ctx, node, known)
         return
     value = ctx.value(node.inputs[0])
@@ -108,6 +113,8 @@ def prelu(ctx: Lowering, node: Node) -> None:
     from edgesdk_converters.tflite.lower.families.elementwise import aligned
 
     value = ctx.value(node.inputs[0])
+    if not value.layout:
+        ctx.refuse("it takes a scalar", "Reshape it to one axis before it")
     slope = aligned(ctx, node.inputs[1], len(value.layout), value.layout)
     if slope.shape == ():
         slope = ctx.reshaped(slope, (1,))

@@ -10,6 +10,7 @@ from edgesdk_converters.tflite.lower.ir import Array, Node, Tensor
 from edgesdk_converters.tflite.lower.layout import channels_last
 from edgesdk_converters.tflite.lower.lowering import Lowering
 from edgesdk_converters.tflite.lower.padding import Window, pad_with, window_of
+from edgesdk_converters.tflite.lower.problems import Refusal
 from edgesdk_converters.tflite.lower.registry import Int8, lowers
 
 
@@ -194,6 +195,11 @@ def _cropping(
     """What is cut at the beginning and at the end (negative: added) of the full result."""
     auto = node.attribute("auto_pad", "NOTSET")
     pads = node.attribute("pads") or [0] * (2 * len(size))
+    if auto.startswith("SAME") and any(node.attribute("output_padding") or ()):
+        raise Refusal(
+            "it has output padding besides auto_pad, of which runtimes make different shapes",
+            "Export it with explicit pads",
+        )
     extra = node.attribute("output_padding") or [0] * len(size)
     begin, end = list(pads[: len(size)]), list(pads[len(size) :])
     for axis, length in enumerate(size):

@@ -27,29 +27,9 @@ _ARITHMETIC = frozenset({"ADD", "SUB", "MUL", "DIV"})
 def binary(ctx: Lowering, node: Node) -> None:
     """Operators with a TFLite counterpart that broadcasts the same way."""
     code = _CODES[node.op_type]
-    if node.op_type == "Div" and ctx.dtype(node.outputs[0]) not in ("float32", "int32"):
-        ctx.refuse(f"it divides {ctx.info(node.outputs[0]).dtype}", "Cast to float32 before it")
     layout, tensors = operands(ctx, node.inputs, node.outputs[0])
-    if _narrow(tensors):
-        _in_int32(ctx, node, code, layout, tensors)
-        return
     options = {"fusedActivationFunction": node.activation} if code in _ARITHMETIC else {}
     ctx.emit(code, tensors, [ctx.out(node.outputs[0], layout)], **options)
-
-
-def _narrow(tensors: Sequence[Tensor]) -> bool:
-    """Whether these are small integers that mean themselves: the kernels of int8, uint8 and int16 want a scale."""
-    return any(t.dtype in ("int8", "uint8", "int16") and t.quantization is None for t in tensors)
-
-
-def _in_int32(ctx: Lowering, node: Node, code: str, layout: Layout, tensors: Sequence[Tensor]) -> None:
-    wide: list[Tensor | None] = [ctx.op("CAST", [tensor], tensor.shape, "int32") for tensor in tensors]
-    made = ctx.out(node.outputs[0], layout)
-    options: dict[str, Any] = {"fusedActivationFunction": "NONE"} if code in _ARITHMETIC else {}
-    if made.dtype == "bool":
-        ctx.emit(code, wide, [made], **options)
-        return
-    ctx.emit("CAST", [ctx.op(code, wide, made.shape, "int32", **options)], [made])
 
 
 @lowers("Max", "Min", int8=Int8("same"))
@@ -88,7 +68,13 @@ def operands(ctx: Lowering, names: Sequence[str], output: str) -> tuple[Layout, 
     """A layout for the output that moves the least, and the operands so that TFLite broadcasts them as ONNX does."""
     rank = ctx.info(output).rank
     layout = common_layout(ctx, names, rank)
-    return layout, [aligned(ctx, name, rank, layout) for name in names]
+    tensors = [aligned(ctx, name, rank, layout) for name in names]
+    if max(len(tensor.shape) for tensor in tensors) < rank:
+        # The operand that gave the result its axes is a constant of one element, written as a scalar.
+        place = next((at for at, tensor in enumerate(tensors) if tensor.data is not None), 0)
+        tensor = tensors[place]
+        tensors[place] = ctx.reshaped(tensor, (1,) * (rank - len(tensor.shape)) + tensor.shape)
+    return layout, tensors
 
 
 def common_layout(ctx: Lowering, names: Sequence[str], rank: int) -> Layout:

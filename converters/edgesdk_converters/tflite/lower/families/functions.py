@@ -80,7 +80,6 @@ _FORMULAS: dict[str, Callable[[_Formula], Tensor]] = {
     "Tan": lambda f: f("DIV", f("SIN", f.x), f("COS", f.x)),
     "Sinh": _hyperbolic("SUB"),
     "Cosh": _hyperbolic("ADD"),
-    "Sign": lambda f: f("SIGN", f.x),
 }
 
 
@@ -91,12 +90,31 @@ def formula(ctx: Lowering, node: Node) -> None:
     writer.finish(_FORMULAS[node.op_type](writer))
 
 
+@lowers("Sign")
+def sign(ctx: Lowering, node: Node) -> None:
+    """SIGN; integers are held between -1 and 1."""
+    value = ctx.value(node.inputs[0])
+    made = ctx.out(node.outputs[0], value.layout)
+    if value.tensor.dtype == "float32":
+        ctx.emit("SIGN", [value.tensor], [made])
+        return
+    one = ctx.const(np.ones((), value.tensor.dtype))
+    below = ctx.op("MINIMUM", [value.tensor, one], made.shape, made.dtype)
+    lowest = ctx.const(np.asarray(0 if made.dtype.startswith("u") else -1, made.dtype))
+    ctx.emit("MAXIMUM", [below, lowest], [made])
+
+
 @lowers("ThresholdedRelu")
 def thresholded_relu(ctx: Lowering, node: Node) -> None:
     """The input where it is above alpha, else 0."""
     f = _Formula(ctx, node)
     above = ctx.op("GREATER", [f.x, ctx.const(np.float32(node.attribute("alpha", 1.0)))], f.x.shape, "bool")
     f.finish(f("MUL", f.x, ctx.op("CAST", [above], f.x.shape)))
+
+
+def _real(ctx: Lowering, node: Node) -> None:
+    if ctx.dtype(node.inputs[0]) != "float32":
+        ctx.refuse(f"it takes {ctx.info(node.inputs[0]).dtype}", "Cast to float32 before it")
 
 
 @lowers("IsNaN")
@@ -139,6 +157,7 @@ def mean(ctx: Lowering, node: Node) -> None:
 @lowers("ReduceLogSumExp")
 def log_sum_exp(ctx: Lowering, node: Node) -> None:
     """Formula: log(sum(exp(x - max))) + max."""
+    _real(ctx, node)
     value = ctx.value(node.inputs[0])
     axes = reduced_axes(ctx, node)
     if not axes:
@@ -158,6 +177,7 @@ def log_sum_exp(ctx: Lowering, node: Node) -> None:
 @lowers("LpNormalization")
 def lp_normalization(ctx: Lowering, node: Node) -> None:
     """The input divided by its norm along an axis; zeros stay zeros."""
+    _real(ctx, node)
     value = ctx.value(node.inputs[0])
     axis = int(node.attribute("axis", -1)) % len(value.layout)
     place = value.layout.index(axis)
@@ -174,6 +194,7 @@ def lp_normalization(ctx: Lowering, node: Node) -> None:
 @lowers("MeanVarianceNormalization")
 def mean_variance_normalization(ctx: Lowering, node: Node) -> None:
     """Over the axes that it names (batch and space where it names none)."""
+    _real(ctx, node)
     value = ctx.value(node.inputs[0])
     axes = [int(axis) % len(value.layout) for axis in node.attribute("axes") or (0, 2, 3)]
     places = sorted(value.layout.index(axis) for axis in axes)

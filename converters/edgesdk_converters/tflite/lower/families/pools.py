@@ -25,8 +25,8 @@ def max_pool(ctx: Lowering, node: Node) -> None:
     if padding is None:
         # Zeros are exact where nothing is negative, and PAD (unlike PADV2) runs in XNNPACK.
         value = 0.0 if not_negative(ctx, node.inputs[0]) else _LOWEST
-        if data.quantization is not None:
-            value = -128.0 if data.dtype == "int8" else -32768.0
+        if data.dtype != "float32":
+            value = float(np.iinfo(data.dtype).min)
         data, padding = pad_with(ctx, data, window.pads, value), "VALID"
     _pool(ctx, node, "MAX_POOL_2D", data, window, padding)
 

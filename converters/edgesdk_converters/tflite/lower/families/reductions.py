@@ -32,10 +32,14 @@ def reduce(ctx: Lowering, node: Node) -> None:
         return
     if ctx.dtype(node.inputs[0]) not in ("float32", "int32", "int8", "int16", "uint8"):
         ctx.refuse(f"it reduces {ctx.info(node.inputs[0]).dtype}", "Cast to float32 before it")
+    if node.op_type in ("ReduceL2", "ReduceLogSum") and ctx.dtype(node.inputs[0]) != "float32":
+        ctx.refuse(f"it reduces {ctx.info(node.inputs[0]).dtype}", "Cast to float32 before it")
     keep = bool(node.attribute("keepdims", 1))
     layout = value.layout if keep else layouts.drop(value.layout, axes)
     tensor = value.tensor
-    if node.op_type in _BEFORE:
+    if _BEFORE.get(node.op_type) == "SQUARE" and tensor.dtype != "float32":
+        tensor = ctx.op("MUL", [tensor, tensor], tensor.shape, tensor.dtype, fusedActivationFunction="NONE")
+    elif node.op_type in _BEFORE:
         tensor = ctx.op(_BEFORE[node.op_type], [tensor], tensor.shape, tensor.dtype)
     made = reduce_tensor(ctx, _CODES[node.op_type], tensor, value.layout, axes, node.outputs[0], layout, keep=keep)
     if node.op_type in _AFTER:

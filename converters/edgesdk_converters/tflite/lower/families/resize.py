@@ -24,11 +24,16 @@ def resize(ctx: Lowering, node: Node) -> None:
         ctx.refuse("it crops while it resizes", "Slice first, then resize")
     if node.attribute("antialias", 0) and any(t < s for s, t in zip(source, target, strict=True)):
         ctx.refuse("it filters against aliasing", "Export it with antialias=0")
-    if source == target:
+    if node.attribute("keep_aspect_ratio_policy", "stretch") != "stretch":
+        ctx.refuse("it keeps the aspect ratio", "Give the sizes that come out")
+    scales = _scales(ctx, node, source, target)
+    uneven = any(abs(f * s - t) > 1e-3 for f, s, t in zip(scales, source, target, strict=True))
+    if transform == "align_corners" and uneven:
+        ctx.refuse("it aligns corners at a factor that gives no whole size", "Give sizes instead of scales")
+    if source == target and all(scale == 1.0 for scale in scales):
         value = ctx.value(node.inputs[0])
         ctx.bind(node.outputs[0], value.tensor, value.layout)
         return
-    scales = _scales(ctx, node, source, target)
     if mode == "nearest":
         _nearest(ctx, node, transform, scales)
     else:
@@ -47,17 +52,19 @@ def _scales(ctx: Lowering, node: Node, source: tuple[int, ...], target: tuple[in
 
 
 def _coordinates(size: int, made: int, scale: float, transform: str) -> Array:
-    at = np.arange(made, dtype=np.float64)
+    """Where each element is taken from, in float32 like ONNX Runtime, whose rounding decides between two neighbours."""
+    at, factor, half = np.arange(made, dtype=np.float32), np.float32(scale), np.float32(0.5)
     if transform == "asymmetric":
-        return at / scale
+        return np.asarray(at / factor)
     if transform == "align_corners":
-        return at * (size - 1) / (scale * size - 1) if made > 1 else np.zeros(1)
+        return np.asarray(at * np.float32(size - 1) / np.float32(made - 1)) if made > 1 else np.zeros(1, np.float32)
     if transform == "pytorch_half_pixel" and made <= 1:
-        return np.zeros(made)
+        return np.zeros(made, np.float32)
+    middle = np.asarray((at + half) / factor - half)
     if transform == "half_pixel_symmetric":
-        adjust = made / (scale * size)
-        return size / 2 * (1 - adjust) + (at + 0.5) / scale - 0.5
-    return (at + 0.5) / scale - 0.5
+        adjust = np.float32(made) / (factor * np.float32(size))
+        return np.asarray(np.float32(size) / np.float32(2) * (np.float32(1) - adjust) + middle)
+    return middle
 
 
 def _picked(size: int, made: int, scale: float, transform: str, rounding: str) -> Array:
@@ -73,9 +80,18 @@ def _picked(size: int, made: int, scale: float, transform: str, rounding: str) -
 def _nearest(ctx: Lowering, node: Node, transform: str, scales: list[float]) -> None:
     source, target = ctx.shape(node.inputs[0]), ctx.shape(node.outputs[0])
     rounding = node.attribute("nearest_mode", "round_prefer_floor")
-    axes = [axis for axis in range(len(source)) if source[axis] != target[axis]]
     picked = {a: _picked(source[a], target[a], scales[a], transform, rounding) for a in range(len(source))}
-    if len(source) == 4 and set(axes) <= {2, 3}:
+    axes = [axis for axis in picked if not np.array_equal(picked[axis], np.arange(source[axis]))]
+    if not axes:
+        value = ctx.value(node.inputs[0])
+        ctx.bind(node.outputs[0], value.tensor, value.layout)
+        return
+    kernel = ctx.info(node.inputs[0]).quantization is not None or ctx.dtype(node.inputs[0]) in (
+        "float32",
+        "int8",
+        "uint8",
+    )
+    if kernel and len(source) == 4 and set(axes) <= {2, 3}:
         for corners, half in ((False, False), (False, True), (True, False)):
             if all(np.array_equal(picked[a], _tflite_nearest(source[a], target[a], corners, half)) for a in (2, 3)):
                 made = ctx.out(node.outputs[0], channels_last(4))
@@ -127,7 +143,8 @@ def _linear(ctx: Lowering, node: Node, transform: str, scales: list[float]) -> N
     if rank == 4:
         ctx.emit("RESIZE_BILINEAR", [data, ctx.ints(size)], [made], **options)
         return
-    flat = ctx.op("RESIZE_BILINEAR", [data, ctx.ints(size)], (target[0], 1, target[2], target[1]), **options)
+    whole = (target[0], 1, target[2], target[1])
+    flat = ctx.op("RESIZE_BILINEAR", [data, ctx.ints(size)], whole, data.dtype, data.quantization, **options)
     ctx.emit("RESHAPE", [flat, ctx.ints(made.shape)], [made], newShape=list(made.shape))
 
 

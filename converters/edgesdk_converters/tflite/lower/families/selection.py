@@ -61,7 +61,9 @@ def slice_(ctx: Lowering, node: Node) -> None:
     steps = [1] * len(starts) if parameters[3] is None else [int(v) for v in parameters[3].reshape(-1)]
     begin, end, step = [0] * len(shape), list(shape), [1] * len(shape)
     for axis, first, final, stride in zip(axes, starts, ends, steps, strict=True):
-        chosen = range(*slice(first, final, stride).indices(shape[axis]))
+        # Backwards ONNX begins with the first element where numpy finds nothing.
+        start = max(first, -shape[axis]) if stride < 0 else first
+        chosen = range(*slice(start, final, stride).indices(shape[axis]))
         begin[axis], step[axis] = chosen.start, stride
         end[axis] = chosen.start + len(chosen) * stride
     if ctx.shape(node.outputs[0]) == shape and all(s == 1 for s in step):

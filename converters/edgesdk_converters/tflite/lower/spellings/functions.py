@@ -94,12 +94,6 @@ def remainder(s: Sketch) -> None:
     s.result(found if kind == s.dtype() else s.cast(found, s.dtype()))
 
 
-@spells("Div")
-def integer_quotient(s: Sketch) -> None:
-    """Integers of 8 and 16 bits by 32."""
-    s.result(s.cast(s.op("Div", s.cast(s.x, "int32"), s.cast(s.input(1), "int32")), s.dtype()))
-
-
 @spells("Pow")
 def mixed_power(s: Sketch) -> None:
     """Base and exponent of different types: in float32."""

@@ -174,13 +174,18 @@ def smallest(s: Sketch) -> None:
     """The smallest: the largest of the negatives."""
     if s.attribute("largest", 1):
         s.refuse("its k is computed", "Make it constant")
-    found = s.outs("TopK", s.op("Neg", s.x), s.input(1), outputs=2, axis=s.axis(-1), largest=1, sorted=1)
-    s.result(s.op("Neg", found[0]), found[1])
+    small = s.dtype() in ("int8", "uint8", "int16", "uint16")  # the negative of the lowest is none of them
+    x = s.cast(s.x, "int32") if small else s.x
+    found = s.outs("TopK", s.op("Neg", x), s.input(1), outputs=2, axis=s.axis(-1), largest=1, sorted=1)
+    values = s.op("Neg", found[0])
+    s.result(s.cast(values, s.dtype()) if small else values, found[1])
 
 
 @spells("ArgMax", "ArgMin")
 def last_extremum(s: Sketch) -> None:
     """The last of equal values: the first one from behind."""
+    if not s.attribute("select_last_index", 0):
+        s.refuse(f"it compares {s.dtype()}", "Cast to float32 before it")
     axis, keep = s.axis(0), int(s.attribute("keepdims", 1))
     size = s.shape()[axis]
     behind = s.slice(s.x, axis, -1, -size - 1, -1)
@@ -203,6 +208,8 @@ def compress(s: Sketch) -> None:
 @spells("ReduceMax", "ReduceMin")
 def reduce_truth(s: Sketch) -> None:
     """Of truth values, by int32."""
+    if s.dtype() != "bool":
+        s.refuse(f"it reduces {s.dtype()}", "Cast to float32 before it")
     attributes = dict(s.node.attributes)
     axes = attributes.pop("axes", None)
     found = s.constant(1, "list of axes")
