@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import io
 import tempfile
+import threading
 import uuid
 import warnings
 import zipfile
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -21,8 +23,14 @@ from edgesdk_converters.progress import Progress
 from edgesdk_converters.sweep.cells import Cell
 from edgesdk_converters.sweep.results import Outcome
 
+if TYPE_CHECKING:
+    from edgesdk_converters.sweep.process import Runner
+
 MAX_PARCEL_BYTES = 1 << 30
 _CONNECT_S = 10
+_LOOK_S = 0.5
+_WANTED = frozenset({"executing", "long-running", "resumed"})
+"""States of a task, as distributed's worker names them, whose result somebody waits for."""
 
 
 def run_on_cluster(
@@ -30,7 +38,8 @@ def run_on_cluster(
 ) -> Generator[tuple[Cell, Outcome], None, None]:
     """Run cells on the workers of a scheduler; yields each as it ends.
 
-    A cell whose worker dies is given to another one. What is read by a cell travels once per model, through the scheduler.
+    A cell whose worker dies is given to another one. What is read by a cell travels once per model, through the scheduler. Closing the
+    iterator (or Ctrl-C, or the death of this process) also stops the conversions that run.
 
     Args:
         cells: What to do.
@@ -62,20 +71,23 @@ def run_on_cluster(
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sending large graph")  # once per model, not per cell
             parcels: dict[str, Any] = {}
+            packed: dict[tuple[tuple[str, str], ...], str] = {}  # the cells of one model have the same files
             run = uuid.uuid4().hex[:8]  # keys of this run: results of an earlier one are not ours
             for cell in cells:
-                content = pack(cell)
-                digest = hashlib.sha256(content).hexdigest()
-                if digest not in parcels:
-                    parcels[digest] = client.submit(
-                        _parcel, content, key=f"edgesdk-parcel-{digest[:16]}-{run}", pure=False
-                    )
+                files = tuple(sorted(cell.files.items()))
+                if files not in packed:
+                    content = pack(cell)
+                    packed[files] = digest = hashlib.sha256(content).hexdigest()
+                    if digest not in parcels:
+                        parcels[digest] = client.submit(
+                            _parcel, content, key=f"edgesdk-parcel-{digest[:16]}-{run}", pure=False
+                        )
                 future = client.submit(
                     run_remote,
                     cell.slug,
                     cell.arguments,
                     cell.moved,
-                    parcels[digest],
+                    parcels[packed[files]],
                     version("edgesdk-converters"),
                     key=f"edgesdk-cell-{cell.slug}-{cell.key[:16]}-{run}",
                     pure=False,
@@ -122,7 +134,7 @@ def _parcel(content: bytes) -> bytes:
 
 def run_remote(title: str, arguments: dict[str, str], moved: dict[str, str], parcel: bytes, expected: str) -> bytes:
     """What a worker does: unpack, convert in a process of its own, send everything back."""
-    from edgesdk_converters.sweep.process import Runner
+    from edgesdk_converters.sweep.process import Interrupted, Runner
 
     if version("edgesdk-converters") != expected:
         return msgspec.msgpack.encode(
@@ -136,4 +148,41 @@ def run_remote(title: str, arguments: dict[str, str], moved: dict[str, str], par
         with zipfile.ZipFile(io.BytesIO(parcel)) as archive:
             archive.extractall(folder)
         there = {**arguments, **{role: str(Path(folder) / inside) for role, inside in moved.items()}}
-        return msgspec.msgpack.encode(Runner().run(there, Path(folder), title=title))
+        runner = Runner()
+        with _stopped_when_forgotten(runner):
+            try:
+                outcome = runner.run(there, Path(folder), title=title)
+            except Interrupted:
+                outcome = Outcome(status="failed", error="stopped: whoever asked for it does not wait any more")
+        return msgspec.msgpack.encode(outcome)
+
+
+@contextlib.contextmanager
+def _stopped_when_forgotten(runner: Runner) -> Iterator[None]:
+    """Stop the conversion when nobody wants it any more: a scheduler can take a task from its worker, but not end it.
+
+    Cancelled by its client, or left by one that died: in both cases the worker's state machine moves the task out of the states in
+    which it runs.
+    """
+    try:
+        worker = importlib.import_module("distributed").get_worker()
+    except (ImportError, ValueError):  # not on a worker
+        yield
+        return
+    key = worker.get_current_task()
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_LOOK_S):
+            task = worker.state.tasks.get(key)
+            if task is None or task.state not in _WANTED:
+                runner.stop()
+                return
+
+    watcher = threading.Thread(target=watch, name="edgesdk-watch", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()

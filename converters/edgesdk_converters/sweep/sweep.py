@@ -65,13 +65,20 @@ def run_sweep(
             progress.say(f"{resumed} of {len(cells)} cells are finished already, {len(left)} are left")
         bars = progress if left else Quiet()
         with bars.bar("sweep", len(left)) as bar, closing(_run(left, results.work, jobs, cluster, progress)) as running:
-            for cell, outcome in running:
-                result = results.commit(cell, outcome)
-                known[cell.slug] = result
+            try:
+                for cell, outcome in running:
+                    result = results.commit(cell, outcome)
+                    known[cell.slug] = result
+                    progress.say(
+                        f"{cell.title}: {result.status}{f': {result.error.splitlines()[0]}' if result.error else ''}"
+                    )
+                    bar.advance()
+            except KeyboardInterrupt:
                 progress.say(
-                    f"{cell.title}: {result.status}{f': {result.error.splitlines()[0]}' if result.error else ''}"
+                    f"stopping: {len(known)} of {len(cells)} cells are done and kept in {results.folder}; "
+                    f"the same command does the other {len(cells) - len(known)}"
                 )
-                bar.advance()
+                raise
         return Sweep(folder=results.folder, results=tuple(known[cell.slug] for cell in cells), resumed=resumed)
 
 

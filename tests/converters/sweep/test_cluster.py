@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -33,7 +34,7 @@ class Cluster:
         self._folder = folder
         found = folder / "scheduler.json"
         self.scheduler = self._start("scheduler", "--scheduler-file", str(found), "--port", "0", "--no-dashboard")
-        self.address = str(self._wait(lambda: _address(found)))
+        self.address = str(self.wait(lambda: _address(found)))
         self.workers = [
             self._start(
                 "worker", self.address, "--no-nanny", "--nthreads", "1", "--name", f"w{index}", "--no-dashboard"
@@ -60,7 +61,7 @@ class Cluster:
                 env={**os.environ, "PYTHONWARNINGS": "ignore"},
             )
 
-    def _wait(self, there: Callable[[], Any]) -> Any:
+    def wait(self, there: Callable[[], Any]) -> Any:
         deadline = time.monotonic() + 60
         while not (found := there()):
             assert time.monotonic() < deadline, (self._folder / "scheduler.log").read_text()
@@ -129,6 +130,50 @@ def test_sweep__on_a_cluster_of_which_one_worker_is_killed(sweep_file: Write, cl
     assert cells == sorted(f"m{m}.default.raspberry-pi-{b}.json" for m in range(3) for b in (4, 5))
     assert all((sweep.folder / result.bundle).is_file() for result in sweep.results)
     assert run_sweep(file, cluster=cluster.address).resumed == 6
+
+
+def _conversions(worker: subprocess.Popen[bytes]) -> list[int]:
+    """Processes of conversions that a worker has begun."""
+    tasks = Path(f"/proc/{worker.pid}/task").iterdir()
+    children = [int(child) for task in tasks for child in _text(task / "children").split()]
+    return [child for child in children if "edgesdk_converters.sweep.work" in _text(Path(f"/proc/{child}/cmdline"))]
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError:  # it has ended
+        return ""
+
+
+@needs_dask
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_sweep__interrupted_on_a_cluster__the_workers_stop_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: signal.Signals
+) -> None:
+    (tmp_path / "endless.py").write_text("import time\ntime.sleep(3600)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    sweep = {"models": {"m": {"source": "endless:factory"}}, "boards": ["raspberry-pi-4", "raspberry-pi-5", "rock-5b"]}
+    (tmp_path / "sweep.yaml").write_text(json.dumps(sweep))
+    cluster = Cluster(tmp_path)
+    try:
+        cluster.ready()
+        main = "import sys; from edgesdk.cli import main; sys.exit(main())"
+        client = subprocess.Popen(
+            [sys.executable, "-c", main, "sweep", str(tmp_path / "sweep.yaml"), "--cluster", cluster.address],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        cluster.wait(lambda: all(_conversions(worker) for worker in cluster.workers))
+        client.send_signal(how)
+        _, errors = client.communicate(timeout=60)
+        cluster.wait(lambda: not any(_conversions(worker) for worker in cluster.workers))
+        if how == signal.SIGINT:
+            assert client.returncode == 130, errors
+            assert "stopping: 0 of 3 cells are done and kept in " in errors
+            assert "the same command does the other 3" in errors
+    finally:
+        cluster.close()
 
 
 @needs_dask

@@ -84,6 +84,8 @@ def test_sweep__interrupted__keeps_what_is_finished_and_nothing_half(sweep_file:
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "stopped" in errors
+    assert "of 3 cells are done and kept in " in errors
+    assert "the same command does the other" in errors
     finished = list(cells.glob("*.json"))
     assert 1 <= len(finished) < 3
     assert all(json.loads(path.read_text())["status"] == "float-only" for path in finished)
