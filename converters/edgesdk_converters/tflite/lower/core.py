@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import onnx
 
-from edgesdk.errors import NodeProblem
+from edgesdk.errors import ConversionError, NodeProblem
+from edgesdk_converters.graph.opset import raise_opset
 from edgesdk_converters.tflite.lower import cleanup, expand, fusion, importer, quantized, quantized_weights, writer
 from edgesdk_converters.tflite.lower.lowering import Lowering
 from edgesdk_converters.tflite.lower.pixels import dequantize_directly
 from edgesdk_converters.tflite.lower.problems import raise_all
 
 
+OLDEST_OPSET = 13
+"""Of the operators that families read; older models are raised first."""
+
+
 def lower(model: onnx.ModelProto, *, name: str = "model", half: bool = False) -> bytes:
     """A TFLite file that computes what the ONNX model computes.
 
     Args:
-        model: Opset 13 or later, static input shapes; left as it is. Inputs and outputs keep names, shapes, types and order.
+        model: Static input shapes; left as it is. Inputs and outputs keep names, shapes, types and order.
         name: For messages and the file's description.
         half: Keep float weights as float16 behind DEQUANTIZE: half the size, float32 arithmetic.
 
@@ -39,7 +44,11 @@ def expressible(model: onnx.ModelProto, *, name: str = "model") -> tuple[NodePro
 def _lowered(model: onnx.ModelProto, name: str) -> tuple[Lowering, list[NodeProblem]]:
     keep_float: frozenset[str] = frozenset()
     refused: frozenset[expand.Key] = frozenset()
-    model = quantized_weights.unfold(model)
+    try:
+        model = quantized_weights.unfold(_raised(model, name))
+    except ConversionError as error:
+        problem = NodeProblem(name, "opset", str(error).partition(": ")[2].strip("."))
+        return Lowering(importer.empty(name)), [problem]
     first: dict[expand.Key, NodeProblem] = {}
     while True:
         graph, problems = importer.read(model, name=name, refused=refused)
@@ -65,6 +74,12 @@ def _lowered(model: onnx.ModelProto, name: str) -> tuple[Lowering, list[NodeProb
     known = {(problem.node, problem.op_type) for problem in problems}
     problems += [problem for problem in lowering.problems if (problem.node, problem.op_type) not in known]
     return lowering, _of_the_model(problems, model, first)
+
+
+def _raised(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """The model with operators as the families know them: those of opset 12 and before say the same in other ways."""
+    versions = [int(item.version) for item in model.opset_import if item.domain in ("", "ai.onnx")]
+    return raise_opset(model, file=name)[0] if versions and versions[0] < OLDEST_OPSET else model
 
 
 def _of_the_model(

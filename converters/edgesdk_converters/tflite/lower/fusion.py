@@ -66,7 +66,7 @@ def fold_batch_norm(graph: Graph) -> None:
     producers, consumers = graph.producers(), graph.consumers()
     gone: list[Node] = []
     for node in graph.nodes:
-        if node.op_type != "BatchNormalization" or node.domain:
+        if node.op_type != "BatchNormalization" or node.domain or node.attribute("training_mode", 0):
             continue
         conv = producers.get(node.inputs[0])
         parameters = [graph.constant(name) for name in node.inputs[1:5]]

@@ -51,14 +51,14 @@ def read(
     weights = sum(_bytes(tensor) for tensor in model.graph.initializer)
     if weights > MAX_BYTES:
         reason = f"the weights take {weights:,} bytes, a TFLite file holds less than {MAX_BYTES:,}"
-        return _empty(name), [NodeProblem(name, "model", reason, "Quantize the weights or split the model")]
+        return empty(name), [NodeProblem(name, "model", reason, "Quantize the weights or split the model")]
     for node in model.graph.node:
         if node.op_type in _CONTROL_FLOW or any(a.type in (a.GRAPH, a.GRAPHS) for a in node.attribute):
             fix = "Export the model without it (trace instead of script), or take a variant without branches"
             problems.append(NodeProblem(label(node), node.op_type, "control flow runs sub-graphs", fix))
     problems += _input_problems(model)
     if problems:
-        return _empty(name), problems
+        return empty(name), problems
     shapes = infer(model)
     graph = Graph(
         name=name,
@@ -73,6 +73,7 @@ def read(
     graph.inputs = [value.name for value in model.graph.input if value.name not in graph.infos]
     _name_nodes(graph)
     fold(graph, shapes)
+    _empty_tensors(graph, shapes)
     for tensor_name, (dtype, shape) in shapes.items():
         if tensor_name not in graph.infos and shape is not None:
             graph.infos[tensor_name] = Info(tensor_name, shape, dtype)
@@ -83,6 +84,20 @@ def read(
     known = {problem.node for problem in unspelled}
     problems += [problem for problem in _node_problems(graph, shapes) if problem.node not in known]
     return graph, problems
+
+
+def _empty_tensors(graph: Graph, shapes: Shapes) -> None:
+    """What has no elements is a constant, whoever makes it."""
+    for name, (dtype, shape) in shapes.items():
+        if shape is not None and 0 in shape and name not in graph.inputs and dtype in _DTYPES - {"int4", "uint4"}:
+            graph.infos.setdefault(name, Info(name, shape, dtype, np.zeros(shape, dtype)))
+    graph.remove(
+        [
+            node
+            for node in graph.nodes
+            if any(node.outputs) and all(graph.constant(name) is not None for name in node.outputs if name)
+        ]
+    )
 
 
 def infer(model: onnx.ModelProto) -> Shapes:
@@ -189,7 +204,8 @@ def _bytes(tensor: Any) -> int:
     return len(tensor.raw_data) or size * 4
 
 
-def _empty(name: str) -> Graph:
+def empty(name: str) -> Graph:
+    """A graph of nothing, where there is nothing to look at."""
     return Graph(name, [], {}, [], [], 0)
 
 

@@ -306,6 +306,8 @@ class Lowering:
     def _output(self, name: str) -> Tensor:
         """The tensor of a graph output: ONNX order and type, ONNX name, and nobody else's."""
         info = self.graph.infos[name]
+        if 0 in info.shape:
+            self.refuse(f"it has no elements (shape {list(info.shape)})", "Take it out of the outputs")
         inner = self.tensor(name)
         if inner.dtype != info.dtype and info.quantization is None:
             made = self.op("CAST", [inner], info.shape, info.dtype)
@@ -315,7 +317,7 @@ class Lowering:
             made = inner
         if made.name != name:
             for tensor in self._tensors():
-                if tensor.name == name and tensor is not made:
+                if tensor.name == name and tensor is not made and tensor not in self.inputs:
                     tensor.name = self.fresh(name)
             made.name = name
         return made

@@ -53,8 +53,11 @@ class Rewriter:
         orders = [(0, 1)] if node.op_type in ("Sub", "Div", "Pow") else [(0, 1), (1, 0)]
         for data, constant in orders:
             number = self.number(node.inputs[constant])
-            if number is not None and self.graph.constant(node.inputs[data]) is None:
-                return node.inputs[data], number
+            other = node.inputs[data]
+            # A number with more axes than the tensor gives these to the result.
+            axes = len(self.graph.infos[node.inputs[constant]].shape) if number is not None else 0
+            if number is not None and self.graph.constant(other) is None and axes <= len(self.graph.infos[other].shape):
+                return other, number
         return None
 
     def add(self, value: ArrayLike, name: str) -> str:
@@ -187,7 +190,7 @@ def _half_times(at: Rewriter, x: str, nodes: list[Node], last: Node, *, approxim
         if following is None:
             return False
         scaled = at.with_number(following)
-        other = next((name for name in following.inputs if name != last.outputs[0]), x)
+        other = next((name for name in following.inputs if name != last.outputs[0]), "")
         if scaled is not None and scaled[0] == last.outputs[0]:
             value = scaled[1] if following.op_type == "Mul" else 1 / scaled[1]
             if half or value != 0.5:
@@ -279,7 +282,10 @@ def _split(at: Rewriter) -> None:
 
 def _cut(at: Rewriter, node: Node, shape: tuple[int, ...]) -> tuple[int, int, int] | None:
     """(axis, start, stop) of a Slice along one axis with step 1."""
-    values = [at.graph.constant(name) if name else None for name in (*node.inputs[1:], "", "")[:4]]
+    names = (*node.inputs[1:], "", "")[:4]
+    values = [at.graph.constant(name) if name else None for name in names]
+    if any(name and value is None for name, value in zip(names, values, strict=True)):
+        return None
     starts, stops, axes, steps = values
     if starts is None or stops is None or starts.size != 1 or (steps is not None and steps.reshape(-1)[0] != 1):
         return None

@@ -247,3 +247,78 @@ def test_lower__runs_in_tflite_runtime(onnx_graph: Check, tmp_path: Path, half: 
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     expected = session.run(None, {"x": feed})[0]
     assert np.abs(np.load(tmp_path / "y.npy") - expected).max() <= (3e-3 if half else 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("opset", "text", "weights"),
+    [
+        (10, 'g (float[1,1,3,3] x) => (float[1,1,7,7] y) { y = Resize <mode = "linear"> (x, s) }', {"s": np.asarray([1, 1, 2.5, 2.5], np.float32)}),
+        (9, 'g (float[1,1,2,2] x) => (float[1,1,4,4] y) { y = Upsample <mode = "nearest"> (x, s) }', {"s": np.asarray([1, 1, 2, 2], np.float32)}),
+        (10, "g (float[8] x) => (float[8] y) { y = Clip <min = -0.5, max = 0.5> (x) }", {}),
+        (9, "g (float[4] x) => (float[2] y) { y = Slice <starts = [1], ends = [3], axes = [0]> (x) }", {}),
+        (9, "g (float[4] x) => (float[6] y) { y = Pad <pads = [1,1]> (x) }", {}),
+        (11, "g (float[2,3,4] x) => (float[2,3,4] y) { y = Softmax <axis = 1> (x) }", {}),
+        (11, "g (float[2,4] x) => (float[2] y) { y = ReduceSum <axes = [1], keepdims = 0> (x) }", {}),
+    ],
+)  # fmt: skip
+def test_lower__reads_old_operator_sets_as_they_were(
+    onnx_graph: Callable[..., onnx.ModelProto],
+    compare: Callable[..., Any],
+    opset: int,
+    text: str,
+    weights: dict[str, Any],
+) -> None:
+    compare(onnx_graph(text, weights, opset=opset))
+
+
+@pytest.mark.parametrize(
+    ("text", "weights"),
+    [
+        ("g (float[2,3] x) => (float[2,3] x, float[2,3] y) { y = Relu(x) }", {}),
+        ("g (float[2,3] x) => (float[2,3] y) { y = Identity(x) }", {}),
+        ("g (float[2,3] x) => (float[2,3] y, float[3] c) { y = Add(x, c) }", {"c": np.ones(3, np.float32)}),
+        ("g (float[2,3] x) => (float[2,3] y, float[2,3] z) { a = Relu(x) y = Identity(a) z = Identity(a) }", {}),
+        ("g (float[2,2] x) => (float[2,2] y) { y = Concat <axis = 0> (x, e) }", {"e": np.zeros((0, 2), np.float32)}),
+        ("g (float[4] x) => (float[2] z) { y, z = Split <axis = 0> (x) }", {}),
+        ("g (float[4] x, int64[2] i) => (float[2] y) { n = Neg(i) m = Sub(n, o) y = Gather(x, m) }", {"o": np.asarray(1)}),
+        # Two squares where GELU has one: the factor of a formula is not the tensor itself.
+        (
+            "g (float[2,3] x) => (float[2,3] y) { d = Div(x, r) e = Erf(d) p = Add(e, o) q = Mul(p, p) y = Mul(q, h) }",
+            {"r": np.float32(2**0.5), "o": np.float32(1), "h": np.float32(0.5)},
+        ),
+        (
+            "g (float[4] x) => (float[1,4] y) { a = Add(x, t) b = Clip(a, z, s) c = Mul(x, b) y = Div(c, d) }",
+            {"t": np.float32(3), "z": np.float32(0), "s": np.float32(6), "d": np.full((1, 1), 6, np.float32)},
+        ),
+    ],
+)  # fmt: skip
+def test_lower__of_unusual_graphs(check: Callable[..., Any], text: str, weights: dict[str, Any]) -> None:
+    check(text, weights)
+
+
+def test_lower__nothing_in_the_middle_goes_into_a_concat(check: Callable[..., Any]) -> None:
+    check(
+        "g (float[4,2] x) => (float[4,2] y) <int64[1] s = {2}, int64[1] a = {0}>"
+        "{ n = Slice(x, s, s, a) y = Concat <axis = 0> (x, n) }"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "weights", "reason", "fix"),
+    [
+        ("g (float[4,2] x) => (float[0,2] y) <int64[1] s = {2}> { y = Slice(x, s, s) }", {}, "it has no elements", "Take it out of the outputs"),
+        ("g (float[4] x) => (float[1] y) { y = Gather(x, i) }", {"i": np.asarray([7])}, "position 7 is outside of an axis of 4", "Correct the indices"),
+        (
+            "g (float[1,2,3,3] x) => (float[1,2,3,3] y, float[2] m, float[2] v) { c = Conv(x, w) y, m, v = BatchNormalization <training_mode = 1> (c, s, s, s, s) }",
+            {"w": np.ones((2, 2, 1, 1), np.float32), "s": np.ones(2, np.float32)}, "it is in training mode", "evaluation mode",
+        ),
+        ("g (float[4] x, int64[1] k) => (float[2] y, float[2] z) <int64[1] o = {0}, int64[1] p = {2}, int64[1] q = {4}> { y = Slice(x, o, p, o, k) z = Slice(x, p, q, o, k) }", {}, "its bounds are computed", "Make them constant"),
+    ],
+)  # fmt: skip
+def test_lower__refuses_what_it_cannot_say(
+    onnx_graph: Callable[..., onnx.ModelProto], text: str, weights: dict[str, Any], reason: str, fix: str
+) -> None:
+    with pytest.raises(NotExpressibleError) as caught:
+        lower(onnx_graph(text, weights))
+    assert reason in str(caught.value)
+    assert fix in str(caught.value)

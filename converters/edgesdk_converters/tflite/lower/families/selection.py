@@ -10,6 +10,8 @@ from edgesdk_converters.tflite.lower.layout import drop, plain
 from edgesdk_converters.tflite.lower.lowering import Lowering
 from edgesdk_converters.tflite.lower.registry import Int8, lowers
 
+_PASSING = frozenset({"Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Transpose", "Slice", "Gather"})
+
 
 @lowers("Concat", int8=Int8("same"))
 def concat(ctx: Lowering, node: Node) -> None:
@@ -35,6 +37,8 @@ def split(ctx: Lowering, node: Node) -> None:
     if len(node.outputs) == 1:
         ctx.bind(node.outputs[0], value.tensor, value.layout)
         return
+    if not all(node.outputs):
+        ctx.refuse("one of its outputs has no name", "Give every output a name")
     sizes = [ctx.shape(name)[axis] for name in node.outputs]
     made = [ctx.out(name, value.layout) for name in node.outputs]
     if len(set(sizes)) == 1:
@@ -52,7 +56,8 @@ def slice_(ctx: Lowering, node: Node) -> None:
     parameters = [ctx.constant(name) if name else None for name in (*node.inputs[1:], "", "")[:4]]
     if any(name and ctx.constant(name) is None for name in node.inputs[1:]):
         ctx.refuse("its bounds are computed", "Make them constant")
-    assert parameters[0] is not None
+    if parameters[0] is None:
+        ctx.refuse("it has no bounds", "Check the model with onnx.checker")
     starts = [int(v) for v in parameters[0].reshape(-1)]
     ends = [int(v) for v in np.asarray(parameters[1]).reshape(-1)]
     axes = (
@@ -92,12 +97,20 @@ def gather(ctx: Lowering, node: Node) -> None:
     place = value.layout.index(axis)
     if indices is not None:
         indices = np.where(indices < 0, indices + shape[axis], indices)
+        if indices.size and (indices.min() < 0 or indices.max() >= shape[axis]):
+            ctx.refuse(
+                f"its position {int(indices.max())} is outside of an axis of {shape[axis]}", "Correct the indices"
+            )
         if indices.ndim == 0 and value.tensor.data is None:
             _take_one(ctx, node, int(indices), axis)
             return
         chosen = ctx.const(indices.astype(np.int32))
     else:
         chosen = ctx.tensor(node.inputs[1])
+        if _computed(ctx, node.inputs[1]):
+            # The remainder brings what is counted from the end to where it is; the kernel takes nothing below zero.
+            size = ctx.const(np.int32(shape[axis]))
+            chosen = ctx.op("FLOOR_MOD", [chosen, size], chosen.shape, "int32")
     rank = chosen.data.ndim if chosen.data is not None else len(ctx.shape(node.inputs[1]))
     if rank != 1:  # the indices' axes lie together and in ONNX order, so the data must as well
         tensor, place, layout = ctx.tensor(node.inputs[0]), axis, plain(len(shape) - 1 + rank)
@@ -105,6 +118,14 @@ def gather(ctx: Lowering, node: Node) -> None:
         tensor, layout = value.tensor, value.layout
     made = ctx.out(node.outputs[0], layout)
     ctx.emit("GATHER", [tensor, chosen], [made], axis=place)
+
+
+def _computed(ctx: Lowering, name: str) -> bool:
+    """Whether positions come from arithmetic, and so may count from the end; those of the caller and of ArgMax do not."""
+    makers = ctx.graph.producers()
+    while (maker := makers.get(name)) is not None and maker.op_type in _PASSING:
+        name = maker.inputs[0]
+    return maker is not None and maker.op_type not in ("ArgMax", "ArgMin", "TopK")
 
 
 def _take_one(ctx: Lowering, node: Node, index: int, axis: int) -> None:
