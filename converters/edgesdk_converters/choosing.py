@@ -92,7 +92,7 @@ class _Chooser:
             first = next(iter(self._references.values()), runner)
             reference = self._references.setdefault(form.format, runner)
             against = first if reference is runner else reference
-            self._floats.append((form, self._judge.judge(form.id, form, runner, against)))
+            self._floats.append((form, self._judge.judge(form.id, form, runner, against, given=True)))
 
     def quantized(self, wish: Wish, contract: Contract, feeds: Sequence[Sequence[Array]]) -> None:
         """Find the first attempt whose every form is close enough, else the closest."""
@@ -124,7 +124,7 @@ class _Chooser:
             margin = min(worst_margin(one.fidelity, wish.budget) for _, one in judged)
             if done or best is None or margin > best[0]:
                 best = (margin, attempt, judged)
-            if done or all(self._judge.too_slow(one) for _, one in judged):
+            if done or all(self._judge.hopeless(one) for _, one in judged):
                 break
         return best[1:] if best is not None else None
 

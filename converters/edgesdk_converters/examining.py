@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from edgesdk_converters.progress import Progress
 from edgesdk_converters.report import make_examples, pick_samples, record_of
 from edgesdk_converters.report.record import CalibrationFindings, Example, NodeCost, Record, TensorHistogram
 from edgesdk_converters.samples import Samples
-from edgesdk_converters.variants import Family, Runner
+from edgesdk_converters.variants import Attempt, Family, Runner
 
 if TYPE_CHECKING:
     from edgesdk_converters.pipeline import Conversion
@@ -55,34 +56,29 @@ def calibration_findings(
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examination:
+    """What takes long to find out and goes into the report."""
+
+    costs: tuple[NodeCost, ...] = ()
+    histograms: tuple[TensorHistogram, ...] = ()
+    examples: tuple[Example, ...] = ()
+
+
 def examined(
-    conversion: Conversion,
-    choice: Choice,
-    family: Family,
-    samples: Samples,
-    source: Runner,
-    budget: Budget,
-    progress: Progress,
-    *,
-    optimize: Optimize,
-) -> Record:
-    """The whole record of a conversion.
+    contract: Contract, choice: Choice, family: Family, samples: Samples, source: Runner, progress: Progress
+) -> Examination:
+    """What each node costs, what it sees, and what the models say of a few samples.
 
     Args:
-        conversion: What was written.
+        contract: As settled.
         choice: What was tried.
         family: The model.
         samples: What it was calibrated with and judged on.
         source: The source, loaded.
-        budget: The guard's limits.
         progress: Where to say what is being done.
-        optimize: Whether speed was a limit.
     """
-    contract = conversion.manifest.contract
-    limits = budget.limits()
-    if budget.min_speedup is None and optimize == "speed":
-        limits["time_ratio"] = ALLOWANCE
-    attempt = next((one for one in choice.attempts if one.plan is not None), None)
+    attempt = _planned(choice)
     costs: tuple[NodeCost, ...] = ()
     histograms: tuple[TensorHistogram, ...] = ()
     if attempt is not None and attempt.plan and attempt.quantizer and attempt.base and samples.calibration:
@@ -101,13 +97,36 @@ def examined(
         examples = make_examples(
             contract, picks, lambda feed: source.run(list(feed)), lambda feed: shown.run(list(feed))
         )
+    return Examination(costs=costs, histograms=histograms, examples=examples)
+
+
+def recorded(
+    conversion: Conversion, choice: Choice, examination: Examination, budget: Budget, *, optimize: Optimize
+) -> Record:
+    """The whole record of a conversion.
+
+    Args:
+        conversion: What was written; its bundle is read again.
+        choice: What was tried.
+        examination: What was found out for the report.
+        budget: The guard's limits.
+        optimize: Whether speed was a limit.
+    """
+    limits = budget.limits()
+    if budget.min_speedup is None and optimize == "speed":
+        limits["time_ratio"] = ALLOWANCE
+    attempt = _planned(choice)
     return record_of(
         conversion,
         trials=choice.trials,
         limits=limits,
-        sensitivity=costs,
-        histograms=histograms,
-        examples=examples,
+        sensitivity=examination.costs,
+        histograms=examination.histograms,
+        examples=examination.examples,
         calibration=conversion.findings,
         plan=attempt.plan if attempt is not None else None,
     )
+
+
+def _planned(choice: Choice) -> Attempt | None:
+    return next((one for one in choice.attempts if one.plan is not None), None)

@@ -20,7 +20,7 @@ from edgesdk_converters.auto.plans import plan_bytes
 from edgesdk_converters.calibration import media_of
 from edgesdk_converters.choosing import FLOAT, Choice, choose
 from edgesdk_converters.contract import build_contract
-from edgesdk_converters.examining import calibration_findings, check_report_path, examined
+from edgesdk_converters.examining import calibration_findings, check_report_path, examined, recorded
 from edgesdk_converters.frontends import SourceModel, read_source
 from edgesdk_converters.guard.budget import Budget
 from edgesdk_converters.guard.judge import Judge
@@ -145,6 +145,7 @@ def convert(
         optimize=optimize,
         budget=budget,
         labels=samples.evaluation.labels if samples.evaluation is not None else None,
+        explain=family.explain,
     )
     feeds = samples.calibration.feeds if samples.calibration is not None else ()
     choice = choose(family, wishes, contract, feeds, judge, allow=allow, memory=report is not None, progress=progress)
@@ -177,7 +178,6 @@ def convert(
         allowed=allow if overruled or not quantized else None,
     )
     measurements = Measurements(variants=choice.measured)
-    write_bundle(output, manifest, {form.file: form.content for form in kept} | plans, measurements)
     conversion = Conversion(
         bundle=output,
         manifest=manifest,
@@ -189,8 +189,13 @@ def convert(
         budget=budget,
         findings=findings,
     )
+    examination = None
     if report is not None:
-        write_report(examined(conversion, choice, family, samples, runner, budget, progress, optimize=optimize), report)
+        examination = examined(contract, choice, family, samples, runner, progress)
+    # The long work is over: what is interrupted before leaves neither a bundle nor a report.
+    write_bundle(output, manifest, {form.file: form.content for form in kept} | plans, measurements)
+    if report is not None and examination is not None:
+        write_report(recorded(conversion, choice, examination, budget, optimize=optimize), report)
     return conversion
 
 

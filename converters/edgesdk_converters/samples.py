@@ -16,6 +16,8 @@ from edgesdk_converters.graph.simplify import random_feed
 from edgesdk_converters.progress import Progress
 
 Array = NDArray[Any]
+FEW = 5
+"""Held-out samples below which that is worth a word."""
 Run = Callable[[list[Array]], Sequence[Array]]
 
 
@@ -69,6 +71,8 @@ def gather(
                 f"judged on the calibration samples themselves: {len(whole.units)} are too few to hold any out "
                 "(give 20 or more)"
             )
+        elif len(judged.units) < FEW:
+            notes.append(f"judged on {_count(judged)} only: give 50 calibration samples or more, or --evaluation")
     return Samples(
         calibration=used.thinned(),
         held_out=judged.units,
@@ -85,3 +89,10 @@ def _read(folder: Path, contract: Contract, run: Run, progress: Progress) -> Cal
     if not data.feeds:
         raise CalibrationError(f"{folder}: its files hold no samples. Put 20 or more typical inputs there.")
     return data
+
+
+def _count(data: CalibrationSet) -> str:
+    samples, inferences = len(data.units), len(data.feeds)
+    return f"{samples} held-out sample{'s' if samples > 1 else ''}" + (
+        f" ({inferences} inferences)" if inferences > samples else ""
+    )

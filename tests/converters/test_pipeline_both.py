@@ -147,12 +147,13 @@ def test_convert__what_tflite_cannot_say_stays_onnx(
 ) -> None:
     text = (
         '<ir_version: 8, opset_import: ["": 17]> g (float[1, 3, 16, 16] x) => (float[1, 3, 16, 16] y) '
-        "{ n = RandomNormalLike (x) z = Constant<value: tensor = float {0.0}> () s = Mul (n, z) y = Add (x, s) }"
+        "{ i = NonZero (x) f = Cast<to: int = 1> (i) n = ReduceSum<keepdims: int = 0> (f) "
+        "z = Constant<value: tensor = float {0.0}> () s = Mul (n, z) y = Add (x, s) }"
     )
     result = run(parse(text), recipe="float16")
     assert {variant.format for variant in result.manifest.variants} == {"onnx"}
-    assert any("not written as TFLite" in note and "RandomNormalLike" in note for note in result.assumptions)
-    with pytest.raises(NotExpressibleError, match="RandomNormalLike"):
+    assert any("not written as TFLite" in note and "NonZero" in note for note in result.assumptions)
+    with pytest.raises(NotExpressibleError, match="NonZero"):
         run(parse(text), recipe="float16", formats=("tflite",))
 
 

@@ -16,6 +16,9 @@ AGREEMENT_LIMIT = 0.98
 AGREEMENT_PER_DB = 0.002
 """Makes the two limits comparable: what one dB was worth on PP-OCR's recognizer near its limit."""
 
+FEWEST_FOR_GRACE = 5
+"""Decisions from which on one may differ, whatever its share."""
+
 _NUMBER = re.compile(r"\s*([+-]?[0-9]+(?:\.[0-9]+)?)\s*(\S*)\s*", re.ASCII)
 
 
@@ -85,13 +88,19 @@ class Budget:
         }
         return {name: value for name, value in named.items() if value is not None}
 
-    def allowed_misses(self, count: int, share: float | None = None) -> int:
-        """Of ``count`` decisions, how many may differ: the share of the limit, but one in any case.
+    def allowed_misses(self, count: int) -> int:
+        """Of ``count`` decisions, how many may differ: the share that ``min_agreement`` leaves, but one of five or more.
 
-        Twelve faces of which one falls a hair below the threshold are no evidence for an F1 of 0.96.
+        Twelve faces of which one falls a hair below the threshold are no evidence for an F1 of 0.96. One of one is; and who asks for
+        an agreement of 1 means it.
         """
-        limit = 1 - self.min_agreement if share is None else share
-        return max(1, math.floor(limit * count + 1e-9))
+        share = 1 - self.min_agreement
+        grace = 1 if count >= FEWEST_FOR_GRACE and share > 0 else 0
+        return max(grace, math.floor(share * count + 1e-9))
+
+    def allowed_drop(self, count: int) -> int:
+        """Of ``count`` decisions, how many may be lost by ``max_drop``: what was asked for, without grace."""
+        return math.floor((self.max_drop or 0.0) * count + 1e-9)
 
 
 def _split(text: str, example: str) -> tuple[float, str]:

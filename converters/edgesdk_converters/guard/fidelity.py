@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from edgesdk.bundle.manifest import Branch, BranchFidelity, OutputSpec
 from edgesdk_converters.guard.budget import AGREEMENT_LIMIT, AGREEMENT_PER_DB, SNR_LIMIT_DB, Budget
+from edgesdk_converters.guard.spread import Spread
+from edgesdk_converters.guard.votes import Votes, sure
 
 __all__ = [
     "AGREEMENT_LIMIT",
@@ -19,32 +21,18 @@ __all__ = [
     "FidelityMeter",
     "branches_of",
     "cut",
-    "in_words",
+    "decides",
     "snr_db",
+    "sure",
     "worst_margin",
 ]
 
 Array = NDArray[Any]
 
 _CAP_DB = 120.0
-SURE = 0.5
-_RARE = 1e-6
-"""Probabilities below it count as it: an integer Softmax says 0 where float says 0.0001, which is no infinite surprise."""
-
-
-def sure(expected: Array, axis: int) -> NDArray[np.bool_]:
-    """Which class vectors along ``axis`` give their best class at least a half; of the others, the next sample of noise decides."""
-    return np.asarray(_probabilities(expected, expected, axis).max(axis=axis) >= SURE)
-
-
-def _probabilities(value: Array, like: Array, axis: int) -> NDArray[np.float64]:
-    """``value`` as probabilities; ``like``, the float model's, decides whether it is already."""
-    total = like.sum(axis=axis)
-    if float(like.min(initial=0.0)) < 0 or not np.allclose(total, 1.0, atol=1e-2):
-        shifted = value - value.max(axis=axis, keepdims=True)
-        value = np.exp(shifted)
-    value = np.maximum(value, _RARE)
-    return np.asarray(value / value.sum(axis=axis, keepdims=True), np.float64)
+_REFUSED_DB = 0.1
+"""Margin of what was refused for another reason than its own figure: below that of anything that passed."""
+_DECISIONS = frozenset({"bool", "int16", "int32", "int64", "uint16", "uint32", "uint64"})
 
 
 def snr_db(expected: Array, got: Array) -> float:
@@ -69,43 +57,45 @@ def cut(value: Array, branch: Branch) -> Array:
     return part
 
 
+def decides(output: OutputSpec) -> bool:
+    """Whether an output is class ids, indices or flags: near is as wrong as far. Bytes are pixels or quantized values."""
+    return output.dtype in _DECISIONS
+
+
 @dataclass(slots=True)
 class _Sums:
     signal: float = 0.0
     error: float = 0.0
     other: float = 0.0
     dot: float = 0.0
-    agree: int = 0
-    votes: int = 0
-    sure_agree: int = 0
-    sure_votes: int = 0
-    divergence: float = 0.0
+    elements: int = 0
+    equal: int = 0
     broken: bool = False
+    votes: Votes = field(default_factory=Votes)
+    spread: Spread = field(default_factory=Spread)
 
-    def add(self, expected: Array, got: Array, class_axis: int | None = None, *, probabilities: bool = True) -> None:
+    def add(self, expected: Array, got: Array, class_axis: int | None = None, *, thorough: bool = False) -> None:
         a, b = expected.astype(np.float64), got.astype(np.float64)
-        if a.shape != b.shape or (not np.isfinite(b).all() and np.isfinite(a).all()):
+        # Infinity is what masks are made of: it must stay where it is. NaN in the variant is broken, wherever float has none.
+        if a.shape != b.shape or bool((~np.isfinite(b) & ~((a == b) | np.isnan(a))).any()):
             self.broken = True
             return
         finite = np.isfinite(a)
-        a, b = np.where(finite, a, 0.0), np.where(finite, b, 0.0)
+        if not finite.all():
+            if bool((np.isinf(a) & (a != b)).any()):
+                self.broken = True
+                return
+            a, b = np.where(finite, a, 0.0), np.where(finite, b, 0.0)
         self.signal += float((a * a).sum())
         self.other += float((b * b).sum())
         self.dot += float((a * b).sum())
         self.error += float(((a - b) ** 2).sum())
+        self.elements += a.size
+        self.equal += int((a == b).sum())
         if class_axis is not None:
-            same = a.argmax(axis=class_axis) == b.argmax(axis=class_axis)
-            self.agree += int(same.sum())
-            self.votes += int(same.size)
-            if probabilities:
-                self._compare_probabilities(a, b, class_axis, same)
-
-    def _compare_probabilities(self, a: Array, b: Array, axis: int, same: Array) -> None:
-        p, q = _probabilities(a, a, axis), _probabilities(b, a, axis)
-        decided = p.max(axis=axis) >= SURE
-        self.sure_agree += int(same[decided].sum())
-        self.sure_votes += int(decided.sum())
-        self.divergence += float((p * np.log(p / q)).sum())
+            self.votes.add(a, b, class_axis, thorough=thorough)
+        if thorough:
+            self.spread.add(a, b)
 
     @property
     def snr_db(self) -> float:
@@ -132,7 +122,8 @@ class FidelityMeter:
     outputs: Sequence[OutputSpec]
     budget: Budget = field(default_factory=Budget)
     probabilities: bool = True
-    """Compare class vectors as probabilities, too, which takes longer than a small model."""
+    """Also compare class vectors as probabilities and class by class, and look for branches and channels that do not follow their
+    input, which takes longer than a small model. A guard always does; a search need not."""
     _sums: dict[tuple[str, str], _Sums] = field(default_factory=dict)
 
     def add(self, expected: Sequence[Array], got: Sequence[Array]) -> None:
@@ -143,53 +134,73 @@ class FidelityMeter:
                 if a.shape != b.shape:
                     sums.broken = True
                 else:
-                    sums.add(cut(a, branch), cut(b, branch), branch.class_axis, probabilities=self.probabilities)
+                    sums.add(cut(a, branch), cut(b, branch), branch.class_axis, thorough=self.probabilities)
 
     def result(self) -> tuple[BranchFidelity, ...]:
         """One figure per branch, in the order of the outputs."""
         figures = []
-        for spec in self.outputs:
-            for branch in branches_of(spec):
-                sums = self._sums.get((spec.name, branch.name), _Sums(broken=True))
-                agreement = sums.agree / sums.votes if sums.votes else None
-                by_class = branch.class_axis is not None
-                close = sums.snr_db >= self.budget.min_snr_db
-                passed = self._agrees(sums, close=close) if by_class else close
-                figures.append(
-                    BranchFidelity(
-                        output=spec.name,
-                        branch=branch.name,
-                        snr_db=round(sums.snr_db, 2),
-                        cosine=round(sums.cosine, 6),
-                        top1_agreement=None if agreement is None else round(agreement, 4),
-                        kl_divergence=round(sums.divergence / sums.votes, 6)
-                        if sums.votes and self.probabilities
-                        else None,
-                        passed=passed and not sums.broken,
-                    )
+        for spec, branch, sums in self._all():
+            agreement, divergence = self._agreement(spec, sums), sums.votes.divergence
+            figures.append(
+                BranchFidelity(
+                    output=spec.name,
+                    branch=branch.name,
+                    snr_db=round(sums.snr_db, 2),
+                    cosine=round(sums.cosine, 6),
+                    top1_agreement=None if agreement is None else round(agreement, 4),
+                    kl_divergence=None if divergence is None else round(divergence, 6),
+                    passed=not self._problems(spec, branch, sums),
                 )
+            )
         return tuple(figures)
 
-    def _agrees(self, sums: _Sums, *, close: bool) -> bool:
-        """Enough agreement over all votes; or, where the values are close, over those that the float model is sure of.
+    def missed(self) -> tuple[str, ...]:
+        """Every limit that a branch misses, in words, in the order of the outputs."""
+        return tuple(
+            f"branch {branch.name!r}: {problem}"
+            for spec, branch, sums in self._all()
+            for problem in self._problems(spec, branch, sums)
+        )
 
-        A picture of nothing that the classes know is decided by the last bit, and one of a dozen that differs says nothing: neither
-        is a reason to refuse, as long as the values themselves keep the limit of other branches.
-        """
-        limit = self.budget.min_agreement
-        if not sums.votes:
-            return False
-        if round(sums.agree / sums.votes, 4) >= limit:
-            return True
-        misses = sums.sure_votes - sums.sure_agree
-        return close and misses <= self.budget.allowed_misses(sums.sure_votes) and sums.votes > 1
+    def asleep(self) -> tuple[tuple[str, Branch], ...]:
+        """Output and branch of what the source answers alike to every sample, two or more: nothing is proven of it."""
+        return tuple((spec.name, branch) for spec, branch, sums in self._all() if sums.spread.asleep)
+
+    def _all(self) -> list[tuple[OutputSpec, Branch, _Sums]]:
+        return [
+            (spec, branch, self._sums.get((spec.name, branch.name), _Sums(broken=True)))
+            for spec in self.outputs
+            for branch in branches_of(spec)
+        ]
+
+    def _agreement(self, spec: OutputSpec, sums: _Sums) -> float | None:
+        if decides(spec):
+            return sums.equal / sums.elements if sums.elements else None
+        return sums.votes.agreement
+
+    def _problems(self, spec: OutputSpec, branch: Branch, sums: _Sums) -> tuple[str, ...]:
+        budget = self.budget
+        if sums.broken:
+            return ("NaN, infinity or another shape where float has none",)
+        if decides(spec):
+            if sums.elements - sums.equal <= budget.allowed_misses(sums.elements):
+                return ()
+            return (
+                f"{sums.equal} of {sums.elements} values equal, expected at least {budget.min_agreement:g} of them",
+            )
+        if branch.class_axis is not None:
+            own = sums.votes.problems(budget, sums.snr_db)
+        else:
+            close = sums.snr_db >= budget.min_snr_db
+            own = () if close else (f"SNR {sums.snr_db:.1f} dB, expected at least {budget.min_snr_db:g} dB",)
+        return own or (sums.spread.problems(branch) if self.probabilities else ())
 
 
 def worst_margin(fidelity: Sequence[BranchFidelity], budget: Budget | None = None) -> float:
-    """Distance to the limit of the worst branch, in dB (0.002 of agreement count as one); of what passed, not below 0."""
+    """Distance to the limit of the worst branch, in dB (0.002 of agreement count as one); never below 0 for what passed, always for what did not."""
     budget = budget or Budget()
     return min(
-        max(margin, 0.0) if figure.passed else margin
+        max(margin, 0.0) if figure.passed else min(margin, -_REFUSED_DB)
         for figure, margin in zip(fidelity, _margins(fidelity, budget), strict=True)
     )
 
@@ -201,12 +212,3 @@ def _margins(fidelity: Sequence[BranchFidelity], budget: Budget) -> list[float]:
         else f.snr_db - budget.min_snr_db
         for f in fidelity
     ]
-
-
-def in_words(figure: BranchFidelity, budget: Budget | None = None) -> str:
-    """What a refused branch reached and what it should have."""
-    budget = budget or Budget()
-    if figure.top1_agreement is not None:
-        got = f"top-1 agreement {figure.top1_agreement:.3f}"
-        return f"branch {figure.branch!r}: {got}, expected at least {budget.min_agreement:g}"
-    return f"branch {figure.branch!r}: SNR {figure.snr_db:.1f} dB, expected at least {budget.min_snr_db:g} dB"

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk.bundle.manifest import BranchFidelity, Contract, Measurement, StateInput
+from edgesdk.bundle.manifest import BranchFidelity, Contract, Measurement, OutputSpec, StateInput
+from edgesdk.errors import CalibrationError, ConversionError, EdgeSdkError
 from edgesdk_converters.calibration.feeds import Feeds
+from edgesdk_converters.graph.simplify import random_feed
 from edgesdk_converters.guard.budget import Budget
-from edgesdk_converters.guard.fidelity import FidelityMeter, in_words, worst_margin
+from edgesdk_converters.guard.fidelity import FidelityMeter, branches_of, cut, decides, worst_margin
 from edgesdk_converters.guard.latency import ALLOWANCE, measure
 from edgesdk_converters.guard.memory import peak_memory
 from edgesdk_converters.guard.metrics import metric_for
@@ -27,7 +29,11 @@ MAX_LABELLED = 2048
 """The same where labels are given: a drop of half a percentage point is not seen in 256 samples."""
 MAX_BYTES, FEWEST = 256 << 20, 24
 """Outputs of the source that are kept in memory; where they are large, fewer inferences are compared, but not fewer than these."""
-FLOAT = frozenset({"fp32", "fp16"})
+HOPELESS = 2.0
+"""Times the limit from which on a variant is given up for its speed."""
+FLOAT_DB = 40.0
+"""What a float form must keep in every branch, class vectors included: no rewriting of a graph is held to less (`equal_limit`), float16 weights
+are better than that, and nobody expects a float variant to be worse."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +61,7 @@ class Judge:
         optimize: Optimize,
         budget: Budget | None = None,
         labels: Sequence[str | None] | None = None,
+        explain: Callable[[Sequence[Array]], str] | None = None,
     ) -> None:
         """Run the source.
 
@@ -66,15 +73,27 @@ class Judge:
             optimize: Whether being slower is a reason to refuse.
             budget: Limits; by default 20 dB, 0.98, not slower, smaller than the source.
             labels: The truth about every held-out sample; of those that take several inferences it is not used.
+            explain: Where the NaN of an inference begins, in words.
+
+        Raises:
+            CalibrationError: The source answers a held-out sample with NaN: nothing could be compared with that.
+            ConversionError: The budget limits the drop of a figure, and this model has none.
         """
         self.budget = budget or Budget()
+        metric = metric_for(contract)
+        if metric is None and self.budget.max_drop is not None:
+            raise ConversionError(
+                f"--max-drop {100 * self.budget.max_drop:g}pp: task {contract.task!r} has no figure that could drop: no boxes, no text, no class "
+                "vector, no embedding. Limit the distance of its values instead, --min-fidelity 25dB, or name its task or class_axis in the spec."
+            )
         names = [spec.name for spec in contract.outputs]
         self._states = {
             index: names.index(spec.source.from_output)
             for index, spec in enumerate(contract.inputs)
             if isinstance(spec.source, StateInput)
         }
-        most = MAX_LABELLED if labels is not None and any(one is not None for one in labels) else MAX_EVALUATED
+        told = metric is not None and metric.labelled and any(one is not None for one in labels or ())
+        most = MAX_LABELLED if told else MAX_EVALUATED
         total = sum(len(unit) for unit in held_out)
         # States follow from one inference to the next: a stream is cut short where other samples are thinned out.
         step = 1 if self._states else max(1, -(-total // most))
@@ -92,7 +111,17 @@ class Judge:
             if not self._expected:
                 self.feed: Sequence[Array] = [np.array(array) for array in feed]
                 """The inference that times and memory are measured on."""
-            self._expected.append([np.array(array) for array in source.run(feed)])
+            answer = [np.array(array) for array in source.run(feed)]
+            for spec, value in zip(contract.outputs, answer, strict=True):
+                if value.dtype.kind == "f" and bool(np.isnan(value).any()):
+                    begins = (
+                        explain(feed) if explain is not None else ""
+                    ) or "Repair the model, or take that sample out if it is no typical input."
+                    raise CalibrationError(
+                        f"held-out inference {len(self._expected)}: the source's output {spec.name!r} holds NaN, so that nothing can be compared "
+                        f"with it: {begins}"
+                    )
+            self._expected.append(answer)
             held += sum(array.nbytes for array in self._expected[-1])
             if held > MAX_BYTES and len(self._expected) >= FEWEST:
                 break
@@ -102,10 +131,40 @@ class Judge:
         self._labels = [label for _, _, label in chosen[: len(self._feeds)]]
         self._contract, self._outputs = contract, contract.outputs
         self._size, self._optimize = source_size_bytes, optimize
+        self._source = source
 
-    def compare(self, runner: Runner) -> Closeness:
-        """Fidelity and the task's own figures; no clock is looked at, so equal variants always get the same answer."""
-        meter, metric = FidelityMeter(self._outputs, self.budget), metric_for(self._contract)
+    def _answer_to_noise(self) -> list[Array] | None:
+        """What the source says of noise: an output that is the same even then is a constant, and no sample can excite it."""
+        feed = random_feed([(spec.shape, spec.dtype, spec.source) for spec in self._contract.inputs])
+        try:
+            return [np.array(array) for array in self._source.run(feed)]
+        except EdgeSdkError:  # noise is no valid input of every model
+            return None
+
+    def _unproven(self, meter: FidelityMeter) -> list[str]:
+        """Branches of which the held-out samples say nothing."""
+        names = [spec.name for spec in self._outputs]
+        reasons: list[str] = []
+        asleep = meter.asleep()
+        noise = self._answer_to_noise() if asleep else None
+        for output, branch in asleep:
+            index = names.index(output)
+            if noise is None or not _alike(cut(noise[index], branch), cut(self._expected[0][index], branch)):
+                reasons.append(
+                    f"branch {branch.name!r}: the float model says the same of all {len(self._feeds)} held-out inferences: nothing shows that this "
+                    "variant works there. Add samples that excite it, in --calibration or --evaluation"
+                )
+        return reasons
+
+    def compare(self, runner: Runner, *, given: bool = False) -> Closeness:
+        """Fidelity and the task's own figures; no clock is looked at, so equal variants always get the same answer.
+
+        Args:
+            runner: The variant, loaded.
+            given: Whether it is the source in another form, which must be the same; else it may lose what the budget allows.
+        """
+        budget = Budget(min_snr_db=max(FLOAT_DB, self.budget.min_snr_db)) if given else self.budget
+        meter, metric = FidelityMeter(self._outputs, budget), metric_for(self._contract)
         states: dict[int, Array] = {}
         rows = zip(self._feeds, self._first, self._expected, self._labels, strict=True)
         for feed, first, expected, label in rows:
@@ -116,15 +175,26 @@ class Judge:
                 metric.add(expected, got, label)
             states = {index: np.array(got[output]) for index, output in self._states.items()}
         fidelity = meter.result()
-        reasons = [in_words(figure, self.budget) for figure in fidelity if not figure.passed]
-        if metric is not None:
-            reasons += [shortfall.text for shortfall in metric.missed(self.budget)]
+        reasons = list(meter.missed())
+        if given:
+            reasons = reasons or [
+                f"branch {figure.branch!r}: SNR {figure.snr_db:.1f} dB, expected at least {FLOAT_DB:g} dB of a float form"
+                for spec, figure in zip(self._by_figure(), fidelity, strict=True)
+                if figure.snr_db < FLOAT_DB and not decides(spec)
+            ]
+        else:
+            reasons += self._unproven(meter)
+            reasons += [shortfall.text for shortfall in metric.missed(budget)] if metric is not None else []
         return Closeness(
             fidelity=fidelity,
             metrics={} if metric is None else metric.result(),
             reasons=tuple(reasons),
-            margin=worst_margin(fidelity, self.budget),
+            margin=worst_margin(fidelity, budget),
         )
+
+    def _by_figure(self) -> list[OutputSpec]:
+        """The output that each figure belongs to."""
+        return [spec for spec in self._outputs for _ in branches_of(spec)]
 
     def judge(
         self,
@@ -134,6 +204,7 @@ class Judge:
         reference: Runner,
         *,
         always_time: bool = True,
+        given: bool = False,
         memory: bool = False,
     ) -> Measurement:
         """Measure and decide.
@@ -144,14 +215,15 @@ class Judge:
             runner: It, loaded.
             reference: The float variant, loaded; the source, where the float variant itself is judged.
             always_time: Measure the latency of what fails on fidelity, too.
+            given: It is the source in another form: the same numbers are expected of it, but neither speed nor a smaller file.
             memory: Measure the peak memory, which starts a process.
         """
-        close = self.compare(runner)
+        close = self.compare(runner, given=given)
         reasons = list(close.reasons)
         latency = None
         if always_time or not reasons:
             latency = measure(lambda: runner.run(self.feed), lambda: reference.run(self.feed))
-        if form.precision not in FLOAT:
+        if not given:
             if latency is not None:
                 reasons += self._slow(latency.ratio, latency.host)
             reasons += self._large(len(form.content))
@@ -168,10 +240,13 @@ class Judge:
             peak_memory_bytes=self.memory(form) if memory else None,
         )
 
-    def too_slow(self, measurement: Measurement) -> bool:
-        """Whether it missed the limit on speed."""
+    def hopeless(self, measurement: Measurement) -> bool:
+        """Whether it takes at least twice the time that it may: no other choice of ranges or nodes makes up for that.
+
+        What is only a little too slow does not count: which of a recipe's attempts is taken must not depend on how a clock rounds.
+        """
         latency = measurement.latency
-        return latency is not None and bool(self._slow(latency.ratio, latency.host))
+        return latency is not None and bool(self._slow(latency.ratio / HOPELESS, latency.host))
 
     def only_slow(self, measurement: Measurement) -> bool:
         """Whether that is all that is wrong with it."""
@@ -184,8 +259,9 @@ class Judge:
 
     def _slow(self, ratio: float, host: str) -> list[str]:
         wanted = self.budget.min_speedup
-        if wanted is not None and 1 / ratio < wanted:
-            return [f"{1 / ratio:.2f} times as fast as the float variant on {host}, expected at least {wanted:g}"]
+        faster = 1 / max(ratio, 1e-3)  # the ratio is rounded to that
+        if wanted is not None and faster < wanted:
+            return [f"{faster:.2f} times as fast as the float variant on {host}, expected at least {wanted:g}"]
         if wanted is None and self._optimize == "speed" and ratio > ALLOWANCE:
             return [f"slower than the float variant: {ratio:.2f} of its time on {host}, expected at most {ALLOWANCE}"]
         return []
@@ -197,3 +273,7 @@ class Judge:
         if most is None and size >= self._size:
             return [f"not smaller than its source: {size} bytes, source {self._size}"]
         return []
+
+
+def _alike(a: Array, b: Array) -> bool:
+    return a.shape == b.shape and bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))

@@ -120,3 +120,6 @@ class Family(Protocol):
 
     def open(self, form: Form) -> Runner:
         """Load a form."""
+
+    def explain(self, feed: Sequence[Array]) -> str:
+        """Where the NaN that the source answers an inference with begins, and what to do; empty where nobody can say."""

@@ -26,6 +26,7 @@ from edgesdk_converters.graph.simplify import equal_limit, random_feed
 from edgesdk_converters.guard.fidelity import snr_db
 from edgesdk_converters.progress import Progress
 from edgesdk_converters.quantize.half import halve
+from edgesdk_converters.quantize.nan import explain
 from edgesdk_converters.quantize.quantizer import Quantizer
 from edgesdk_converters.quantize.recipe import Plan
 from edgesdk_converters.runner import OnnxRunner
@@ -186,6 +187,10 @@ class GraphFamily:
         if form.format == "tflite":
             return open_tflite(form.content, name, form.inputs, form.outputs)
         return OnnxRunner(form.content, name=name, order=(form.inputs, form.outputs))
+
+    def explain(self, feed: Sequence[Array]) -> str:
+        """The first node that makes NaN."""
+        return explain(self._model, feed)
 
     def _forms(
         self, model: onnx.ModelProto, precision: Precision, *, recipe: str = "", nodes: tuple[str, ...] = ()

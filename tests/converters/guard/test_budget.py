@@ -59,4 +59,10 @@ def test_budget__any_text_is_read_or_refused(text: str) -> None:
 
 
 def test_budget__a_single_miss_is_no_evidence() -> None:
-    assert [Budget().allowed_misses(count) for count in (0, 10, 50, 100, 1000)] == [1, 1, 1, 2, 20]
+    assert [Budget().allowed_misses(count) for count in (0, 4, 5, 10, 50, 100, 1000)] == [0, 0, 1, 1, 1, 2, 20]
+    assert Budget(min_agreement=1.0).allowed_misses(1000) == 0  # who asks for all means all
+
+
+def test_budget__a_drop_that_was_asked_for_is_kept_without_grace() -> None:
+    assert [Budget(max_drop=0.005).allowed_drop(count) for count in (0, 100, 199, 200, 1000)] == [0, 0, 0, 1, 5]
+    assert Budget(max_drop=0.0).allowed_drop(1000) == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,9 @@ class Shortfall:
 
 class Metric(Protocol):
     """Collects pairs of outputs, the float model's and a variant's, one inference at a time."""
+
+    labelled: ClassVar[bool]
+    """Whether labels say anything to it; more samples are looked at then."""
 
     def add(self, expected: Sequence[Array], got: Sequence[Array], label: str | None = None) -> None:
         """One inference of both, in the contract's order of outputs; the truth, where it is given."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
@@ -18,7 +18,9 @@ Array = NDArray[Any]
 
 
 class AccuracyMetric:
-    """Top-1 accuracy of the float model and of the variant on the same labelled samples."""
+    """Top-1 accuracy of the float model and of the variant on the same labelled samples; without labels, how often they agree."""
+
+    labelled: ClassVar[bool] = True
 
     def __init__(self, contract: Contract) -> None:
         self._labels = contract.labels
@@ -26,20 +28,24 @@ class AccuracyMetric:
         assert vector is not None, "metric_for chooses this metric only where there is a class vector"
         self._output, self._branch = vector
         self._classes = contract.outputs[self._output].shape[self._branch.class_axis or 0]
+        self._samples = self._same = 0
         self._count = self._mine = self._theirs = 0
 
     def add(self, expected: Sequence[Array], got: Sequence[Array], label: str | None = None) -> None:
-        """One sample; without a label it does not count.
+        """One sample; without a label it does not count for the accuracy.
 
         Raises:
             CalibrationError: The label is none of the model's, nor the number of a class.
         """
+        theirs, mine = self._class(expected), self._class(got)
+        self._samples += 1
+        self._same += theirs == mine
         if label is None:
             return
         truth = self._truth(label)
         self._count += 1
-        self._theirs += self._class(expected) == truth
-        self._mine += self._class(got) == truth
+        self._theirs += theirs == truth
+        self._mine += mine == truth
 
     def result(self) -> dict[str, float]:
         """``accuracy`` and ``float_accuracy``."""
@@ -51,16 +57,22 @@ class AccuracyMetric:
         }
 
     def missed(self, budget: Budget) -> tuple[Shortfall, ...]:
-        """More accuracy lost than ``max_drop`` allows."""
-        lost = self._theirs - self._mine
-        if budget.max_drop is None or lost <= budget.allowed_misses(self._count, budget.max_drop):
+        """More lost than ``max_drop`` allows: of the accuracy where labels are given, else of the agreement with float."""
+        if budget.max_drop is None or not self._samples:
             return ()
+        count = self._count or self._samples
+        lost = self._theirs - self._mine if self._count else self._samples - self._same
+        if lost <= budget.allowed_drop(count):
+            return ()
+        if self._count:
+            figures = f"accuracy {self._mine / count:.3f}, float {self._theirs / count:.3f}"
+        else:
+            figures = f"top-1 agreement {self._same / count:.3f}, no labels given"
         text = (
-            f"accuracy {self._mine / self._count:.3f}, float {self._theirs / self._count:.3f}: "
-            f"{100 * lost / self._count:.2f} percentage points lost, expected at most {100 * budget.max_drop:g} "
-            f"({self._count} labelled samples)"
+            f"{figures}: {100 * lost / count:.2f} percentage points lost, expected at most {100 * budget.max_drop:g} "
+            f"({count} {'labelled ' if self._count else ''}samples, each is {100 / count:.2g})"
         )
-        return (Shortfall(text=text, margin=budget.max_drop - lost / self._count),)
+        return (Shortfall(text=text, margin=budget.max_drop - lost / count),)
 
     def _truth(self, label: str) -> int:
         if label in self._labels:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,8 @@ def _cosines(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 class RankingMetric:
     """Ranking agreement over all evaluation samples."""
 
+    labelled: ClassVar[bool] = False
+
     def __init__(self, contract: Contract) -> None:
         self._index = embedding(contract) or 0
         self._theirs: list[NDArray[np.float64]] = []
@@ -69,9 +71,15 @@ class RankingMetric:
 
     def missed(self, budget: Budget) -> tuple[Shortfall, ...]:
         """Less agreement than 1 minus ``max_drop``; without one, vectors of length 1 are asked for the least agreement."""
-        reached = self.result().get("ranking_agreement")
-        if reached is None or (budget.max_drop is None and not self._unit_length()):
+        if budget.max_drop is None and not self._unit_length():
             return ()
+        reached = self.result().get("ranking_agreement")
+        if reached is None:
+            text = (
+                f"{len(self._theirs)} held-out samples are too few to rank, expected at least {MIN_SAMPLES}: nothing says that neighbours stay "
+                "neighbours. Give more with --evaluation"
+            )
+            return (Shortfall(text=text, margin=-1.0),)
         limit = budget.min_agreement if budget.max_drop is None else 1 - budget.max_drop
         if reached >= limit:
             return ()
@@ -80,7 +88,7 @@ class RankingMetric:
 
     def _unit_length(self) -> bool:
         """Made to be compared by cosine: any other vector may be landmarks or a spectrum."""
-        lengths = np.linalg.norm(np.stack(self._theirs), axis=1)
+        lengths = np.linalg.norm(np.stack(self._theirs), axis=1) if self._theirs else np.zeros(1)
         return bool(np.all(np.abs(lengths - 1) < _UNIT))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
@@ -29,14 +29,17 @@ def edit_distance(a: str, b: str) -> int:
 class TextMetric:
     """Character accuracy over all evaluation lines together: 1 minus edits per reference character, at least 0."""
 
+    labelled: ClassVar[bool] = True
+
     def __init__(self, contract: Contract) -> None:
         self._decode = Decoder(contract)
-        self._edits = self._characters = 0
+        self._edits = self._characters = self._lines = 0
         self._truth = self._mine = self._theirs = 0
 
     def add(self, expected: Sequence[Array], got: Sequence[Array], label: str | None = None) -> None:
         """One inference, which is one line that fits the model's width; ``label`` is what it really says."""
         theirs, mine = self._text(expected), self._text(got)
+        self._lines += 1
         self._edits += edit_distance(theirs, mine)
         self._characters += len(theirs)
         if label is not None:
@@ -55,19 +58,32 @@ class TextMetric:
         return figures
 
     def missed(self, budget: Budget) -> tuple[Shortfall, ...]:
-        """More lost than ``max_drop`` allows: of the accuracy where labels are given, else of the agreement."""
-        if budget.max_drop is None:
-            return ()
-        against = "the labels" if self._truth else "the text of the float model"
-        count = self._truth or self._characters
-        lost = self._mine - self._theirs if self._truth else self._edits
-        if not count or lost <= budget.allowed_misses(count, budget.max_drop):
-            return ()
-        text = (
-            f"character accuracy against {against}: {100 * lost / count:.2f} percentage points lost, "
-            f"expected at most {100 * budget.max_drop:g} ({count} characters)"
-        )
-        return (Shortfall(text=text, margin=budget.max_drop - lost / count),)
+        """Less agreement with float's text than is asked for; with ``max_drop``, more lost of the accuracy, or of the agreement without labels."""
+        if not self._characters:
+            text = (
+                f"the float model reads nothing in the {self._lines} held-out lines: no character says that this variant still reads. "
+                "Give --evaluation lines with text in them"
+            )
+            return (Shortfall(text=text, margin=-1.0),)
+        found = []
+        if self._edits > budget.allowed_misses(self._characters):
+            reached = _accuracy(self._edits, self._characters)
+            text = (
+                f"character agreement {reached:.3f} with the text of the float model, expected at least {budget.min_agreement:g} "
+                f"({self._edits} edits in {self._characters} characters)"
+            )
+            found.append(Shortfall(text=text, margin=reached - budget.min_agreement))
+        if budget.max_drop is not None:
+            against = "the labels" if self._truth else "the text of the float model"
+            count = self._truth or self._characters
+            lost = self._mine - self._theirs if self._truth else self._edits
+            if lost > budget.allowed_drop(count):
+                text = (
+                    f"character accuracy against {against}: {100 * lost / count:.2f} percentage points lost, "
+                    f"expected at most {100 * budget.max_drop:g} ({count} characters)"
+                )
+                found.append(Shortfall(text=text, margin=budget.max_drop - lost / count))
+        return tuple(found)
 
     def _text(self, outputs: Sequence[Array]) -> str:
         return str(getattr(self._decode(outputs), "text", ""))

@@ -97,9 +97,9 @@ def test_metric__decodes_with_the_task() -> None:
     assert isinstance(metric, BoxesMetric)
     assert metric.result() == {}
     metric.add(output([0.9, 0.8, 0.1], [0, 1, 0]), output([0.9, 0.8, 0.1], [0, 1, 0]))
-    assert metric.result() == {"f1": 1.0}
+    assert metric.result() == {"f1": 1.0, "iou": 1.0}
     metric.add(output([0.9, 0.8], [0, 1]), output([0.9, 0.2], [0, 1], moved=1))  # 3 pairs, one box lost
-    assert metric.result() == {"f1": pytest.approx(6 / 7, abs=1e-4)}
+    assert metric.result() == {"f1": pytest.approx(6 / 7, abs=1e-4), "iou": pytest.approx((2 + 30 / 42) / 3, abs=1e-4)}
     assert not metric.missed(Budget())  # one of seven is no evidence
     metric.add(output([0.9], [0]), output([0.9], [1]))  # another class: one lost, one too many
     (shortfall,) = metric.missed(Budget())
@@ -112,3 +112,40 @@ def test_metric__nan_is_nothing_found() -> None:
     metric.add(output([0.9, 0.9], [0, 1]), [np.full((1, 6, 8), np.nan, np.float32)])
     assert metric.result() == {"f1": 0.0}
     assert metric.missed(Budget())
+
+
+def test_metric__boxes_that_all_lie_elsewhere_are_refused() -> None:
+    metric = BoxesMetric(CONTRACT)
+    for _ in range(5):
+        metric.add(output([0.9, 0.9], [0, 1]), output([0.9, 0.9], [0, 1], moved=1.5))  # of 6: IoU 0.6
+    assert metric.result() == {"f1": 1.0, "iou": 0.6}
+    (shortfall,) = metric.missed(Budget())
+    assert "the 10 boxes found again overlap those of the float model by 0.600 on average (IoU)" in shortfall.text
+    assert "expected at least 0.9" in shortfall.text
+
+
+def test_metric__one_of_one_is_no_accident() -> None:
+    metric = BoxesMetric(CONTRACT)
+    metric.add(output([0.9], [0]), output([0.2], [0]))
+    (shortfall,) = metric.missed(Budget())
+    assert "(1 boxes, 0 found, 0 of them alike)" in shortfall.text
+
+
+def test_metric__pictures_in_which_float_finds_nothing_prove_nothing() -> None:
+    metric = BoxesMetric(CONTRACT)
+    for _ in range(3):
+        metric.add(output([0.1], [0]), output([0.1], [0]))
+    assert metric.result() == {}
+    (shortfall,) = metric.missed(Budget())
+    assert "the float model finds nothing in the 3 held-out pictures" in shortfall.text
+    assert "Give --evaluation pictures with something to find" in shortfall.text
+
+
+def test_metric__a_drop_is_kept_without_grace() -> None:
+    metric = BoxesMetric(CONTRACT)
+    for index in range(20):
+        metric.add(output([0.9, 0.9], [0, 1]), output([0.9, 0.9 if index else 0.1], [0, 1]))
+    assert not metric.missed(Budget())
+    assert not metric.missed(Budget(max_drop=0.02))
+    (shortfall,) = metric.missed(Budget(max_drop=0.01))
+    assert "expected at least 0.99" in shortfall.text

@@ -10,6 +10,12 @@ from edgesdk_converters.guard import Budget
 from edgesdk_converters.guard.metrics import RankingMetric, metric_for
 from edgesdk_converters.guard.metrics.ranking import ranking_agreement
 
+CONTRACT = Contract(
+    task="raw",
+    inputs=(InputSpec(name="x", shape=(1, 4), dtype="float32", source=TensorInput()),),
+    outputs=(OutputSpec(name="y", shape=(1, 32), dtype="float32"),),
+)
+
 
 def test_ranking__by_hand() -> None:
     # Three points: seen from the first the second is nearer; the variant swaps second and third.
@@ -48,3 +54,42 @@ def test_metric__single_vectors_only() -> None:
     assert not metric.missed(Budget())
     (shortfall,) = metric.missed(Budget(max_drop=0.02))
     assert "expected at least 0.98" in shortfall.text
+
+
+def _rows(count: int, noise: float, *, unit: bool) -> RankingMetric:
+    metric = RankingMetric(CONTRACT)
+    rng = np.random.default_rng(1)
+    for _ in range(count):
+        row = rng.normal(size=(1, 32))
+        row = row / np.linalg.norm(row) if unit else 3 * row
+        metric.add([row], [row + rng.normal(0, noise, (1, 32))])
+    return metric
+
+
+def test_metric__unit_length_must_rank_alike_without_being_asked() -> None:
+    assert not _rows(20, 0.001, unit=True).missed(Budget())
+    (shortfall,) = _rows(20, 0.1, unit=True).missed(Budget())
+    assert "ranking agreement with the float model 0." in shortfall.text
+    assert "expected at least 0.98" in shortfall.text
+    # Any other vector may be landmarks or a spectrum, whose cosines mean nothing.
+    assert not _rows(20, 0.3, unit=False).missed(Budget())
+    # What is asked for counts for every vector.
+    assert _rows(20, 0.3, unit=False).missed(Budget(max_drop=0.001))
+
+
+def test_metric__too_few_to_rank_is_said() -> None:
+    (shortfall,) = _rows(4, 0.0, unit=True).missed(Budget())
+    assert "4 held-out samples are too few to rank, expected at least 5" in shortfall.text
+    assert "Give more with --evaluation" in shortfall.text
+    assert not _rows(4, 0.0, unit=False).missed(Budget())
+
+
+def test_metric__one_direction_for_all_ranks_nothing() -> None:
+    metric = RankingMetric(CONTRACT)
+    rng = np.random.default_rng(2)
+    always = np.ones((1, 32)) / np.sqrt(32)
+    for _ in range(10):
+        row = rng.normal(size=(1, 32))
+        metric.add([row / np.linalg.norm(row)], [always])
+    assert metric.result()["ranking_agreement"] < 0.6
+    assert metric.missed(Budget())

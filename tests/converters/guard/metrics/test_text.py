@@ -69,14 +69,34 @@ def test_metric__agreement_and_accuracy() -> None:
         "character_accuracy": 1.0,
         "float_character_accuracy": pytest.approx(6 / 7, abs=1e-4),
     }
-    assert not metric.missed(Budget())
-    assert not metric.missed(Budget(max_drop=0.005))
+    assert not metric.missed(Budget())  # one of seven is no evidence
+    assert not metric.missed(Budget(max_drop=0.005))  # against the truth it has gained
 
 
-def test_metric__drop_is_refused() -> None:
+def test_metric__other_text_is_refused_without_being_asked() -> None:
     metric = TextMetric(CONTRACT)
     for _ in range(10):
         metric.add(output("abc"), output("ab"), "abc")
-    (shortfall,) = metric.missed(Budget(max_drop=0.005))
-    assert "33.33 percentage points lost, expected at most 0.5 (30 characters)" in shortfall.text
-    assert "the labels" in shortfall.text
+    (shortfall,) = metric.missed(Budget())
+    assert "character agreement 0.667 with the text of the float model, expected at least 0.98" in shortfall.text
+    assert "(10 edits in 30 characters)" in shortfall.text
+    _, lost = metric.missed(Budget(max_drop=0.005))
+    assert "33.33 percentage points lost, expected at most 0.5 (30 characters)" in lost.text
+    assert "the labels" in lost.text
+
+
+def test_metric__a_drop_of_the_agreement_counts_without_labels() -> None:
+    metric = TextMetric(CONTRACT)
+    for index in range(50):
+        metric.add(output("abc"), output("abb" if index < 2 else "abc"))
+    assert not metric.missed(Budget())
+    (shortfall,) = metric.missed(Budget(max_drop=0.01))
+    assert "against the text of the float model: 1.33 percentage points lost, expected at most 1" in shortfall.text
+
+
+def test_metric__lines_in_which_float_reads_nothing_prove_nothing() -> None:
+    metric = TextMetric(CONTRACT)
+    metric.add(output(""), output(""))
+    (shortfall,) = metric.missed(Budget())
+    assert "the float model reads nothing in the 1 held-out lines" in shortfall.text
+    assert "Give --evaluation lines with text in them" in shortfall.text
