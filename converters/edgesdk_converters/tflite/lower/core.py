@@ -11,7 +11,6 @@ from edgesdk_converters.tflite.lower.lowering import Lowering
 from edgesdk_converters.tflite.lower.pixels import dequantize_directly
 from edgesdk_converters.tflite.lower.problems import raise_all
 
-
 OLDEST_OPSET = 13
 """Of the operators that families read; older models are raised first."""
 

@@ -22,6 +22,24 @@ DOMAIN = "edgesdk.quantized"
 HYBRID = "/hybrid"
 """Ends the name of a DequantizeLinear whose weights a hybrid operator takes as integers, and quantizes its input as it comes."""
 _Q, _DQ = "QuantizeLinear", "DequantizeLinear"
+_MATRIX = 2
+_BIAS_LIMIT = 2**31
+_MOVES = frozenset(
+    {
+        "Transpose",
+        "Reshape",
+        "Squeeze",
+        "Unsqueeze",
+        "Flatten",
+        "Identity",
+        "MaxPool",
+        "Slice",
+        "Gather",
+        "Concat",
+        "Expand",
+    }
+)
+"""Operators whose results are numbers of their operands."""
 _INTEGERS = frozenset({"int8", "int16"})
 _FREE_CODES = frozenset({"QUANTIZE", "DEQUANTIZE", "CAST"})
 
@@ -76,10 +94,11 @@ def _mark(graph: Graph) -> None:
 
     What comes in or goes out as uint8 stays so at the boundary, with a QUANTIZE behind or before it.
     """
-    producers = graph.producers()
+    _own_constants(graph)
+    producers, consumers = graph.producers(), graph.consumers()
     kept: list[Node] = []
     inner: dict[str, str] = {}
-    done: set[str] = set()
+    done: dict[str, Quantization] = {}
     for node in graph.nodes:
         name = {_Q: node.outputs[0], _DQ: node.inputs[0]}.get(node.op_type, "") if node.inputs else ""
         quantization = _parameters(graph, node) if name else None
@@ -87,13 +106,21 @@ def _mark(graph: Graph) -> None:
         if quantization is None or info is None:
             kept.append(node)
             continue
+        if node.op_type == _DQ and info.data is None:
+            computed = producers.get(name)
+            if (name in done and not _equal(done[name], quantization)) or (info.dtype == "int32" and computed):
+                kept += _arithmetic(graph, node, quantization)
+                continue
         maker = producers.get(name)
-        outside = info.data is None and (name in graph.outputs or maker is None or maker.op_type != _Q)
-        if outside and info.dtype == "uint8":
+        itself = name in graph.outputs or maker is None or maker.op_type != _Q
+        itself = itself or any(reader.op_type != _DQ for reader in consumers.get(name, []))
+        done.setdefault(name, quantization)
+        if info.data is None and itself:
+            _trace(graph, producers, name, quantization)
+        if info.data is None and itself and info.dtype == "uint8":
             if name not in inner:
-                inner[name] = f"{name}_int8"
+                inner[name] = _free(graph, f"{name}_int8")
                 graph.infos[inner[name]] = Info(inner[name], info.shape, "int8", None, _shifted(quantization))
-                _trace(graph, producers, name, quantization)
                 if node.op_type == _DQ:
                     kept.append(Node("Requantize", f"{name}_Requantize", [name], [inner[name]], domain=DOMAIN))
             if node.op_type == _Q:
@@ -101,21 +128,63 @@ def _mark(graph: Graph) -> None:
                 kept += [node, Node("Requantize", f"{name}_Requantize", [inner[name]], [name], domain=DOMAIN)]
                 continue
             node.inputs[0] = inner[name]
-        elif name not in done:
-            done.add(name)
+        elif done[name] is quantization:
             _retype(info, quantization)
         kept.append(node)
     graph.nodes = kept
 
 
+def _own_constants(graph: Graph) -> None:
+    """Give constants that are read in several ways a copy for each: exporters store equal bytes once."""
+    consumers = graph.consumers()
+    read: dict[str, list[tuple[Quantization | None, str]]] = {}
+    for node in graph.nodes:
+        info = graph.infos.get(node.inputs[0]) if node.op_type == _DQ else None
+        if info is None or info.data is None:
+            continue
+        quantization = _parameters(graph, node)
+        others = any(reader.op_type != _DQ for reader in consumers[info.name])
+        known = read.setdefault(info.name, [(None, info.name)] if others else [])
+        name = next((name for had, name in known if _equal(had, quantization)), None)
+        if name is None:
+            name = _free(graph, info.name) if known else info.name
+            known.append((quantization, name))
+            if name != info.name:
+                graph.infos[name] = Info(name, info.shape, info.dtype, info.data)
+        node.inputs[0] = name
+
+
+def _arithmetic(graph: Graph, node: Node, quantization: Quantization) -> list[Node]:
+    """A DequantizeLinear that no tensor's parameters can say: of int32, or of integers read in a second way."""
+    name, shape = node.outputs[0], graph.infos[node.outputs[0]].shape
+    along = [1] * len(shape)
+    if quantization.axis is not None:
+        along[quantization.axis] = -1
+    parts = {part: _free(graph, f"{name}/{part}") for part in ("integer", "moved", "zero", "scale")}
+    for part in ("integer", "moved"):
+        graph.infos[parts[part]] = Info(parts[part], shape, "float32")
+    for part, value in (("zero", quantization.zero_point), ("scale", quantization.scale)):
+        data = np.asarray(value, np.float32).reshape(along if quantization.axis is not None else ())
+        graph.infos[parts[part]] = Info(parts[part], tuple(data.shape), "float32", data)
+    return [
+        Node("Cast", f"{node.name}/cast", [node.inputs[0]], [parts["integer"]], {"to": 1}),
+        Node("Sub", f"{node.name}/move", [parts["integer"], parts["zero"]], [parts["moved"]]),
+        Node("Mul", node.name, [parts["moved"], parts["scale"]], [name]),
+    ]
+
+
 def _trace(graph: Graph, producers: dict[str, Node], name: str, quantization: Quantization) -> None:
     """A tensor and those that it is moved from stand for the same real numbers."""
-    while True:
-        graph.infos[name].quantization = quantization
+    waiting = [name]
+    while waiting:
+        name = waiting.pop()
+        info = graph.infos[name]
+        if info.quantization is not None or info.data is not None:
+            continue
+        info.quantization = quantization
         maker = producers.get(name)
-        if maker is None or maker.op_type not in ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"):
-            return
-        name = maker.inputs[0]
+        if maker is not None and maker.op_type in _MOVES and not maker.domain:
+            waiting += maker.inputs if maker.op_type == "Concat" else maker.inputs[:1]
 
 
 def _retype(info: Info, quantization: Quantization) -> None:
@@ -134,7 +203,7 @@ def _shifted(quantization: Quantization) -> Quantization:
 def _parameters(graph: Graph, node: Node) -> Quantization | None:
     """Scale and zero point where they are constant, per tensor or along one axis."""
     scale = graph.constant(node.input(1))
-    if scale is None or scale.ndim > 1:
+    if scale is None or scale.ndim > 1 or node.attribute("block_size", 0):
         return None
     zero = graph.constant(node.input(2)) if node.input(2) else np.zeros(scale.shape, np.int64)
     if zero is None:
@@ -249,6 +318,8 @@ class _Absorber:
     def _absorb(self, node: Node, row: Row) -> list[Node] | None:
         """Nodes that became part of this one, or None where it stays float."""
         last, bias = self._with_bias(node)
+        if row.bias is not None and node.input(row.bias):
+            bias = node.input(row.bias)
         quantizers = [self._quantizer(name) for name in last.outputs if name]
         outputs = [q.outputs[0] for q in quantizers if q is not None]
         if len(outputs) < len(quantizers) or not outputs:
@@ -258,8 +329,6 @@ class _Absorber:
         if any(source is None for source in sources.values()):
             return None
         inputs = [sources.get(place) or name for place, name in enumerate(node.inputs)]
-        if bias is not None:
-            inputs.append(bias)
         infos = self._graph.infos
         kind = infos[outputs[0]].dtype
         if kind not in _INTEGERS or any(infos[name].dtype != kind for name in (*outputs, *(inputs[p] for p in data))):
@@ -268,14 +337,15 @@ class _Absorber:
         rule = rule_of("Dense", DOMAIN) if dense else rule_of(node.op_type)
         if rule is None or rule.int8 is None or (kind == "int16" and not rule.int8.int16):
             return None
+        if kind == "int16" and any(_shifts(infos[name]) for name in (*outputs, *(inputs[p] for p in data))):
+            return None
         if not self._satisfied(rule.int8, row, [inputs[p] for p in data], outputs):
             return None
-        if weights and not self._symmetric(inputs[weights[0]]):
-            return None
-        if kind == "int16":
-            inputs = [
-                self._widened(name) if infos.get(name) and infos[name].dtype == "int32" else name for name in inputs
-            ]
+        if weights:
+            biased = self._weighted(node, inputs[data[0]], inputs[weights[0]], bias)
+            if biased is None:
+                return None
+            inputs = [*inputs[: weights[0] + 1], *biased]
         node.inputs, node.outputs, node.activation = (
             inputs,
             outputs,
@@ -286,26 +356,70 @@ class _Absorber:
         return [*(q for q in quantizers if q is not None), *([last] if last is not node else [])]
 
     def _places(self, node: Node, row: Row) -> tuple[list[int], list[int]]:
-        """Which inputs are activations, and which weights and bias."""
+        """Which inputs are activations, and which the weights."""
         count = len(node.inputs)
-        weights = [p for p in (row.weight, row.bias) if p is not None and p < count and node.inputs[p]]
+        weights = [row.weight] if row.weight is not None and row.weight < count else []
         data = [p for p in (range(count) if row.data == "all" else row.data) if p < count]
-        if node.op_type == "MatMul" and self._graph.constant(self._integer(node.inputs[1]) or "") is None:
-            return [0, 1], []
+        if node.op_type == "MatMul":
+            constant = self._graph.constant(self._integer(node.inputs[1]) or "")
+            if constant is None or constant.ndim != _MATRIX:
+                return [0, 1], []
         return data, weights
 
+    def _weighted(self, node: Node, data: str, weights: str, bias: str | None) -> list[str] | None:
+        """The bias as the kernel takes it ([] for none); None where weights or bias do not allow integers."""
+        infos = self._graph.infos
+        channels, scale = _channels(node), infos[weights].quantization
+        if not self._symmetric(weights) or scale is None or channels is None or scale.axis not in (None, channels):
+            return None
+        if bias is None or node.attribute("beta", 1.0) == 0.0:
+            return []
+        step = infos[data].quantization
+        assert step is not None
+        product = np.asarray(step.scale[0] * scale.scale * np.float32(node.attribute("alpha", 1.0)), np.float32)
+        made = self._bias(bias, product, infos[weights].shape[channels], float(node.attribute("beta", 1.0)))
+        if made is None:
+            return None
+        name = _free(self._graph, f"{node.name}/bias_int32")
+        kind = "int64" if infos[data].dtype == "int16" else "int32"  # int64 is what int16 kernels take in every version
+        axis = 0 if product.size > 1 else None
+        quantization = Quantization(product, np.zeros(product.shape, np.int64), axis)
+        infos[name] = Info(name, made.shape, kind, made.astype(kind), quantization)
+        return [name]
+
+    def _bias(self, name: str, step: Array, channels: int, factor: float) -> Array | None:
+        """A constant bias in steps of data times weights, as the kernels demand; None where that cannot be.
+
+        The integers of the model are taken over where they count in these steps; others are rounded to them.
+        """
+        infos = self._graph.infos
+        source = self._integer(name)
+        constant = infos[source or name].data if (source or name) in infos else None
+        if constant is None or constant.size not in (1, channels) or (constant.shape or (1,))[-1] != constant.size:
+            return None
+        values = constant.reshape(-1).astype(np.float64)
+        given = infos[source].quantization if source else None
+        if given is not None:
+            alike = np.allclose(given.scale, step, rtol=1e-6, atol=0) and not given.zero_point.any()
+            if alike and infos[source or ""].dtype == "int32" and factor == 1.0:
+                return np.broadcast_to(constant.reshape(-1), (channels,)).astype(np.int64)
+            values = (values - given.zero_point) * given.scale
+        rounded = np.rint(np.broadcast_to(values * factor, (channels,)) / step)
+        return rounded.astype(np.int64) if np.abs(rounded).max(initial=0) < _BIAS_LIMIT else None
+
     def _with_bias(self, node: Node) -> tuple[Node, str | None]:
-        """The Add of an int32 constant behind a MatMul, and that constant."""
+        """The Add of a constant vector behind a MatMul, and that constant."""
         readers = self._consumers.get(node.outputs[0], [])
         if node.op_type != "MatMul" or len(readers) != 1 or readers[0].op_type != "Add":
             return node, None
         add = readers[0]
         other = add.inputs[1] if add.inputs[0] == node.outputs[0] else add.inputs[0]
-        bias = self._integer(other)
-        info = self._graph.infos.get(bias or "")
-        if bias is None or info is None or info.dtype != "int32" or info.data is None:
+        info = self._graph.infos.get(self._integer(other) or other)
+        shape = self._graph.infos[node.outputs[0]].shape
+        if info is None or info.data is None or self._graph.infos[add.outputs[0]].shape != shape:
             return node, None
-        return add, bias
+        vector = info.shape == shape[-1:] and (info.dtype == "int32" or info.quantization is None)
+        return (add, other) if vector else (node, None)
 
     def _quantizer(self, name: str) -> Node | None:
         readers = self._consumers.get(name, [])
@@ -345,30 +459,50 @@ class _Absorber:
         constant = info.data is not None and info.quantization is not None and info.dtype == "int8"
         return constant and info.quantization is not None and not info.quantization.zero_point.any()
 
-    def _widened(self, name: str) -> str:
-        """A bias as the int16 kernels take it in every version: int64."""
-        info = self._graph.infos[name]
-        if info.quantization is None or info.data is None:
-            return name
-        wide = f"{name}_int64"
-        data = info.data.astype(np.int64)
-        self._graph.infos[wide] = Info(wide, info.shape, "int64", data, info.quantization)
-        return wide
+
+def _shifts(info: Info) -> bool:
+    """Whether a zero point moves the integers: the int16 kernels have none."""
+    return info.quantization is not None and bool(info.quantization.zero_point.any())
+
+
+def _channels(node: Node) -> int | None:
+    """The axis of a node's weights that its output channels lie along; None where its kernel has no such axis."""
+    if node.op_type == "Gemm":
+        plain = not node.attribute("transA", 0) and float(node.attribute("alpha", 1.0)) > 0
+        return (0 if node.attribute("transB", 0) else 1) if plain else None
+    if node.op_type == "ConvTranspose":
+        flat = node.attribute("group", 1) == 1 and max(node.attribute("dilations") or [1]) == 1
+        return 1 if flat else None
+    return 0 if node.op_type == "Conv" else 1
 
 
 def _to_dense(graph: Graph, node: Node) -> None:
     """Weights (N, K), whatever MatMul and Gemm had."""
     info = graph.infos[node.inputs[1]]
-    assert info.data is not None
+    values = info.data
+    assert values is not None
+    alpha = float(node.attribute("alpha", 1.0)) if node.op_type == "Gemm" else 1.0
+    if alpha != 1.0 and info.quantization is not None:
+        scale = np.asarray(info.quantization.scale * np.float32(alpha), np.float32)
+        scaled = Quantization(scale, info.quantization.zero_point, info.quantization.axis)
+        info = Info(_free(graph, f"{info.name}_scaled"), info.shape, info.dtype, values, scaled)
+        graph.infos[info.name] = info
+        node.inputs[1] = info.name
     if not (node.op_type == "Gemm" and node.attribute("transB", 0)):
-        name = f"{info.name}_transposed"
+        name = _free(graph, f"{info.name}_transposed")
         quantization = info.quantization
         if quantization is not None and quantization.axis is not None:
             quantization = Quantization(quantization.scale, quantization.zero_point, 1 - quantization.axis)
-        data: Array = np.ascontiguousarray(info.data.T)
+        data: Array = np.ascontiguousarray(values.T)
         graph.infos[name] = Info(name, tuple(data.shape), info.dtype, data, quantization)
         node.inputs[1] = name
     node.op_type, node.domain = "Dense", DOMAIN
+
+
+def _free(graph: Graph, name: str) -> str:
+    while name in graph.infos:
+        name += "_"
+    return name
 
 
 def _equal(one: Quantization | None, other: Quantization | None) -> bool:

@@ -9,6 +9,9 @@ from edgesdk_converters.tflite.lower.lowering import Lowering
 from edgesdk_converters.tflite.lower.quantized import DOMAIN
 from edgesdk_converters.tflite.lower.registry import Int8, lowers
 
+_TYPES = frozenset({"int8", "uint8", "int16"})
+"""Of quantized tensors."""
+
 
 @lowers("QuantizeLinear")
 @lowers("Requantize", domain=DOMAIN)
@@ -18,7 +21,9 @@ def quantize(ctx: Lowering, node: Node) -> None:
         ctx.refuse(
             "its scale or zero point is computed, or has blocks", "Quantize with constant scales per tensor or channel"
         )
-    given = ctx.info(node.outputs[0]).quantization
+    given, kind = ctx.info(node.outputs[0]).quantization, ctx.info(node.outputs[0]).dtype
+    if kind not in _TYPES:
+        ctx.refuse(f"it quantizes to {kind}", "Quantize activations to 8 bits, or to int16")
     if given is not None and given.scale.size > 1 and np.any(given.zero_point):
         ctx.refuse("its channels have zero points of their own", "Quantize activations with one scale per tensor")
     value = ctx.value(node.inputs[0])
@@ -32,8 +37,10 @@ def dequantize(ctx: Lowering, node: Node) -> None:
         ctx.refuse(
             "its scale or zero point is computed, or has blocks", "Quantize with constant scales per tensor or channel"
         )
-    given = ctx.info(node.inputs[0]).quantization
-    if given is not None and ctx.info(node.inputs[0]).dtype == "int16" and np.any(given.zero_point):
+    given, kind = ctx.info(node.inputs[0]).quantization, ctx.info(node.inputs[0]).dtype
+    if kind not in _TYPES | {"int4"}:
+        ctx.refuse(f"it dequantizes {kind}", "Quantize activations to 8 bits, or to int16")
+    if given is not None and kind == "int16" and np.any(given.zero_point):
         ctx.refuse("its int16 numbers have a zero point", "Quantize 16 bits symmetrically")
     value = ctx.value(node.inputs[0])
     ctx.emit("DEQUANTIZE", [value.tensor], [ctx.out(node.outputs[0], value.layout)])
