@@ -93,9 +93,10 @@ def examined(
     if forms and samples.evaluation is not None:
         progress.say("report: examples")
         picks = pick_samples(samples.evaluation, samples.folder, contract)
-        shown = family.open(next((form for form in choice.kept if form in forms), forms[0]))
+        form = next((form for form in choice.kept if form in forms), forms[0])
+        shown = family.open(form)
         examples = make_examples(
-            contract, picks, lambda feed: source.run(list(feed)), lambda feed: shown.run(list(feed))
+            contract, picks, lambda feed: source.run(list(feed)), lambda feed: shown.run(list(feed)), variant=form.id
         )
     return Examination(costs=costs, histograms=histograms, examples=examples)
 

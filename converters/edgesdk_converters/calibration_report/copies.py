@@ -35,7 +35,7 @@ def duplicates(calibration: CalibrationSet) -> Iterator[Finding]:
             "duplicates",
             spare,
             total,
-            "samples are copies of others, which count several times. Keep one of each: "
+            "samples are copies of others, whose values count several times. Keep one of each: "
             + "; ".join(" = ".join(group[:4]) for group in copies[:3])
             + (" ..." if len(copies) > 3 else ""),
             [name for group in copies for name in group[1:]],
@@ -49,8 +49,8 @@ def duplicates(calibration: CalibrationSet) -> Iterator[Finding]:
         yield Finding(
             severity="warning" if spare >= _MANY_NEAR * total else "hint",
             subject="near duplicates",
-            text=f"{spare} of {total} samples are nearly the same as others ({' ~ '.join(found[0][:3])}): they add little. "
-            "Take pictures further apart in time, or of other scenes.",
+            text=f"{spare} of {total} samples {'is' if spare == 1 else 'are'} nearly the same as others ({' ~ '.join(found[0][:3])}) and "
+            f"add{'s' if spare == 1 else ''} little. Take them further apart in time, or of other scenes.",
             files=tuple(name for family in found for name in family[1:])[:LISTED],
         )
 
@@ -65,12 +65,19 @@ def leakage(calibration: CalibrationSet, evaluation: CalibrationSet) -> Iterator
         for one, name in zip(calibration.prints, calibration.names, strict=True)
         if one.content in there
     ]
-    advice = "The figures would look better than they are: take them out of one of the two folders."
+    # Both halves of one folder: copies never part, near ones do where they are many.
+    parted = bool(calibration.sha256) and calibration.sha256 == evaluation.sha256
+    advice = (
+        "The figures may look better than they are: give a folder of other samples, --evaluation DIR."
+        if parted
+        else "The figures would look better than they are: take them out of one of the two folders."
+    )
+    where = "among those held out" if parted else "in the evaluation set"
     if same:
         yield Finding(
             severity="warning",
             subject="leakage",
-            text=f"{len(same)} calibration samples are in the evaluation set, too ({same[0][0]} = {same[0][1]}). {advice}",
+            text=f"{_samples(len(same))} also {where} ({same[0][0]} = {same[0][1]}). {advice}",
             files=tuple(name for name, _ in same)[:LISTED],
         )
     known = {name for name, _ in same}
@@ -85,6 +92,10 @@ def leakage(calibration: CalibrationSet, evaluation: CalibrationSet) -> Iterator
         yield Finding(
             severity="warning" if len(near) >= _MANY_NEAR * count else "hint",
             subject="leakage",
-            text=f"{len(near)} calibration samples have a near copy in the evaluation set ({one[0]} ~ {one[1]}). {advice}",
+            text=f"{_samples(len(near), 'has', 'have')} a near copy {where} ({one[0]} ~ {one[1]}). {advice}",
             files=tuple(near)[:LISTED],
         )
+
+
+def _samples(count: int, one: str = "is", many: str = "are") -> str:
+    return f"1 calibration sample {one}" if count == 1 else f"{count} calibration samples {many}"

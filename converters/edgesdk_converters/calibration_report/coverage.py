@@ -26,6 +26,10 @@ _THIN = 0.1
 _GROUPS = 8
 _PER_GROUP = 12
 _ONE_SIDED = 0.85
+_FAR = 0.9
+"""Quantile of the distances at which the next group begins."""
+_ODD = 2.0
+"""Standard deviations from which a feature counts as that far and no further."""
 _SCORES = ("score", "conf", "class", "prob", "object", "logit")
 """Parts of names by which score branches are known where nothing else says so."""
 _FEW_EXCITED = 0.1
@@ -126,6 +130,8 @@ def _clusters(calibration: CalibrationSet, found: Survey) -> tuple[dict[str, int
         return {}, []
     spread = found.features.std(axis=0)
     features = (found.features - found.features.mean(axis=0))[:, spread > 0] / spread[spread > 0]
+    # An odd sample would be a group of its own, and all others another.
+    features = features.clip(-_ODD, _ODD)
     if not features.size:
         return {}, []  # every branch is constant: that is a finding of its own
     labels, centres = kmeans(features, groups)
@@ -145,7 +151,7 @@ def _clusters(calibration: CalibrationSet, found: Survey) -> tuple[dict[str, int
         Finding(
             severity="ok",
             subject="coverage",
-            text=f"the samples fall into {len(sizes)} groups, none of which outweighs the rest.",
+            text=f"the samples fall into {len(sizes)} groups, the largest with {most} of {count}.",
         )
     ]
 
@@ -161,7 +167,8 @@ def kmeans(
     chosen = [int(np.argmin(((features - features.mean(axis=0)) ** 2).sum(axis=1)))]
     nearest = ((features - features[chosen[0]]) ** 2).sum(axis=1)
     while len(chosen) < groups and nearest.max() > 0:
-        chosen.append(int(nearest.argmax()))
+        # Far from all so far, but not the farthest: that is an odd sample, and would be a group of its own.
+        chosen.append(int(np.argsort(nearest, kind="stable")[round(_FAR * (len(nearest) - 1))]))
         nearest = np.minimum(nearest, ((features - features[chosen[-1]]) ** 2).sum(axis=1))
     centres = features[chosen].copy()
     labels = np.zeros(len(features), np.intp)

@@ -120,6 +120,7 @@ def _recordings(files: Sequence[tuple[str, AudioFacts]]) -> Iterator[Finding]:
 
 def finding(subject: str, count: int, total: int, text: str, files: Sequence[str]) -> Finding:
     """A hint where it is a few, a warning where it is many; the text begins with how many."""
+    text = text.replace(" are ", " is ", 1) if count == 1 else text
     return Finding(
         severity="warning" if count > 1 and count >= MANY * total else "hint",
         subject=subject,

@@ -6,12 +6,13 @@ import base64
 from collections.abc import Iterator
 from typing import Any
 
+from edgesdk_converters.calibration_report.amount import LIMIT
 from edgesdk_converters.report import markup
-from edgesdk_converters.report.decisions import near
+from edgesdk_converters.report.decisions import largest, near
 from edgesdk_converters.report.markup import Html, el
 from edgesdk_converters.report.record import CalibrationFindings, Example, Finding, Record
 from edgesdk_converters.report.svg import Scale
-from edgesdk_converters.report.tables import facts, lines, table
+from edgesdk_converters.report.tables import lines, table
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _SHOWN = 12
@@ -31,12 +32,17 @@ def examples(record: Record) -> Html | None:
         "div",
         el(
             "p",
-            f"{same} of {markup.plural(len(record.examples), 'held-out input')} shown here: the same decision. "
-            "Left the float model, right the quantized one.",
+            f"{same} of {markup.plural(len(record.examples), 'held-out input')} shown here: the same decision by the float model and by "
+            f"the quantized one{_which(record)}. They are spread evenly over all, not chosen by how well they do.",
             class_="note",
         ),
         el("div", [_example(one) for one in ordered], class_="examples"),
     )
+
+
+def _which(record: Record) -> str:
+    variants = dict.fromkeys(one.variant for one in record.examples if one.variant)
+    return f" ({', '.join(variants)})" if variants else ""
 
 
 def _example(one: Example) -> Html:
@@ -76,10 +82,16 @@ def _differences(one: Example) -> Html:
     # An empty list beside a filled one needs no row of its own.
     whole = dict.fromkeys([*expected, *got])
     names = [name for name in whole if f"{name} 1" not in whole]
-    alike = {name: near(expected.get(name), got.get(name)) for name in names}
+    sizes = _sizes(one)
+    alike = {name: near(expected.get(name), got.get(name), sizes.get(name, 0.0)) for name in names}
     shown = set(sorted(names, key=lambda name: alike[name])[:_SHOWN])
     rows = [
-        (el("code", name), _words(expected.get(name)), _words(got.get(name)), _mark(expected.get(name), got.get(name)))
+        (
+            el("code", name),
+            _words(expected.get(name)),
+            _words(got.get(name)),
+            _mark(one, name, expected, got, alike=alike[name]),
+        )
         for name in names
         if name in shown
     ]
@@ -90,16 +102,30 @@ def _differences(one: Example) -> Html:
         tail = el(
             "p", f"{markup.plural(rest, 'more value')}, {differing} of them differing, in the JSON.", class_="note"
         )
-    columns = [("result", False), ("float", True), ("quantized", True), ("", False)]
+    columns = [("result", False), ("float", False), ("quantized", False), ("", False)]
     return markup.join([table(columns, rows, label=f"results for {one.name}", class_="narrow results"), tail])
 
 
-def _mark(expected: Any, got: Any) -> Html:
-    if expected == got:
+def _mark(one: Example, name: str, expected: dict[str, Any], got: dict[str, Any], *, alike: bool) -> Html:
+    if expected.get(name) == got.get(name):
         return el("span", "=", title="equal")
-    if near(expected, got):
+    if alike:
         return el("span", "\N{ALMOST EQUAL TO}", title="within 5 %")
+    if one.same:  # another number, and the same decision: nothing to be alarmed by
+        return el("span", "\N{NOT EQUAL TO}", title="differs by more than 5 %; the decision is the same")
     return el("span", "\N{NOT EQUAL TO}", class_="no", title="differs")
+
+
+def _sizes(one: Example) -> dict[str, float]:
+    """Largest number of the output that a row is from: what is small beside it may differ."""
+    found: dict[str, float] = {}
+    for result in (one.expected, one.got):
+        outputs = result.get("outputs") if result.get("kind") == "raw" else None
+        for name, output in (outputs or {}).items():
+            size = largest(output.get("values")) if isinstance(output, dict) else 0.0
+            for row, _ in _raw({name: output}) if isinstance(output, dict) else ():
+                found[row] = max(found.get(row, 0.0), size)
+    return found
 
 
 def _rows(result: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -135,6 +161,9 @@ def _words(value: Any) -> str:
         return _DASH
     if isinstance(value, dict):
         flat = {key: inner for key, inner in value.items() if not _deep(inner)}
+        if flat.get("label"):  # what one reads first, and its number says no more
+            name, rest = flat.pop("label"), {key: inner for key, inner in flat.items() if key != "class_id"}
+            return "; ".join([str(name), *(f"{key} {_words(inner)}" for key, inner in rest.items())])
         return "; ".join(f"{key} {_words(inner)}" for key, inner in flat.items())
     if isinstance(value, list):
         if not value:
@@ -174,8 +203,8 @@ def calibration(found: CalibrationFindings) -> Html:
     order = {"warning": 0, "hint": 1, "ok": 2}
     return el(
         "div",
-        el("p", el("span", word, class_=f"tag {tag}"), " ", el("b", found.verdict)),
-        facts([("samples", f"{found.samples:,}")]),
+        el("p", "Are these enough? ", el("span", word, class_=f"tag {tag}")),
+        el("p", el("b", found.verdict[:1].upper() + found.verdict[1:])),
         el("ul", [_finding(one) for one in sorted(found.findings, key=lambda f: order[f.severity])], class_="findings"),
         el("div", _groups(found.groups), _stability(found.stability), class_="panels"),
     )
@@ -224,7 +253,7 @@ def _stability(points: tuple[tuple[int, float], ...]) -> Html | None:
     known = [(count, change) for count, change in points if count > 0 and 0 <= change < 1e6]
     if len(known) < 2:
         return None
-    top = max(change for _, change in known) * 1.15 or 1.0
+    top = max(LIMIT, *(change for _, change in known)) * 1.15
     x = Scale(low=known[0][0], high=known[-1][0], start=46, stop=330, log=True)
     y = Scale(low=0, high=top, start=110, stop=8)
     path = " ".join(f"{'L' if at else 'M'}{x(count)} {y(change)}" for at, (count, change) in enumerate(known))
@@ -233,6 +262,8 @@ def _stability(points: tuple[tuple[int, float], ...]) -> Html | None:
         el(
             "svg",
             el("line", x1=46, x2=330, y1=110, y2=110, class_="base"),
+            el("line", x1=46, x2=330, y1=y(LIMIT), y2=y(LIMIT), class_="budget"),
+            el("text", markup.percent(LIMIT), x=40, y=y(LIMIT) + 4, text_anchor="end"),
             el("path", d=path, class_="curve"),
             [
                 el(
@@ -246,15 +277,17 @@ def _stability(points: tuple[tuple[int, float], ...]) -> Html | None:
                 for count, change in known
             ],
             [el("text", f"{count:,}", x=x(count), y=127, text_anchor="middle") for count, _ in _apart(known, x)],
-            el("text", markup.percent(known[0][1]), x=40, y=y(known[0][1]) + 4, text_anchor="end"),
+            el("text", markup.percent(known[-1][1]), x=336, y=y(known[-1][1]) + 4, class_="axis"),
             el("text", "0", x=40, y=114, text_anchor="end"),
             el("text", "samples", x=188, y=144, text_anchor="middle"),
-            viewBox="0 0 350 150",
+            viewBox="0 0 380 150",
             role="img",
             aria_label="stability of the ranges: "
             + ", ".join(f"{count} samples {markup.percent(change)}" for count, change in known),
         ),
-        el("figcaption", "mean change of the ranges when as many samples again are added"),
+        el(
+            "figcaption", "mean change of the ranges when as many samples again are added; enough below the dashed line"
+        ),
         class_="stability",
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -99,16 +100,32 @@ def _flat(values: Any) -> list[Any]:
     return [leaf for value in values for leaf in _flat(value)] if isinstance(values, list) else [values]
 
 
-def near(a: Any, b: Any) -> bool:
-    """Whether plain data are alike: equal texts and shapes, numbers within a few percent."""
+def near(a: Any, b: Any, size: float = 0.0) -> bool:
+    """Whether plain data are alike: equal texts and shapes, numbers within a few percent.
+
+    Args:
+        a: One value: text, number, list or dict.
+        b: The other.
+        size: Of the whole that they are part of: a corner at 2 of a box that ends at 230 may move by more than 5 % of 2, and so may the
+            probability of a class that it is not.
+    """
     if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(near(a[key], b[key]) for key in a)
+        return a.keys() == b.keys() and all(near(a[key], b[key], size) for key in a)
     if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(near(x, y) for x, y in zip(a, b, strict=True))
+        size = max(size, largest(a), largest(b))
+        return len(a) == len(b) and all(near(x, y, size) for x, y in zip(a, b, strict=True))
     numbers = isinstance(a, int | float) and isinstance(b, int | float) and not isinstance(a, bool)
     if numbers:
-        return bool(abs(a - b) <= NEAR * max(abs(a), abs(b)) + 1e-9)
+        return bool(abs(a - b) <= NEAR * max(abs(a), abs(b), size) + 1e-9)
     return bool(a == b)
+
+
+def largest(values: Any) -> float:
+    """Magnitude of the largest finite number in a list of numbers, however deep; 0 where there is anything else in it."""
+    flat = _flat(values)
+    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in flat):
+        return 0.0
+    return max((abs(value) for value in flat if math.isfinite(value)), default=0.0)
 
 
 _RULES: dict[str, Rule] = {

@@ -78,7 +78,7 @@ def _read(file: Path, contract: Contract) -> Sample | None:
 
 
 def make_examples(
-    contract: Contract, picks: Sequence[Pick], expected: Run, got: Run, *, count: int = COUNT
+    contract: Contract, picks: Sequence[Pick], expected: Run, got: Run, *, count: int = COUNT, variant: str = ""
 ) -> tuple[Example, ...]:
     """Run both models and compare what the task makes of them.
 
@@ -88,6 +88,7 @@ def make_examples(
         expected: One inference of the float model.
         got: One inference of the quantized model.
         count: How many to show at most.
+        variant: Id of the quantized model.
     """
     found: list[tuple[Pick, Result]] = []
     empty: list[tuple[Pick, Result]] = []
@@ -97,7 +98,7 @@ def make_examples(
         if len(found) == count:
             break
     shown = (found + empty)[:count]
-    return tuple(_example(pick, result, _result(contract, pick, got)) for pick, result in shown)
+    return tuple(_example(pick, result, _result(contract, pick, got), variant) for pick, result in shown)
 
 
 def _says_something(result: dict[str, Any]) -> bool:
@@ -108,7 +109,7 @@ def _says_something(result: dict[str, Any]) -> bool:
     return any(lists) if lists else bool(result.get("text", True))
 
 
-def _example(pick: Pick, left: Result, right: Result) -> Example:
+def _example(pick: Pick, left: Result, right: Result, variant: str) -> Example:
     picture = got_picture = b""
     if isinstance(pick.sample, Picture):
         picture, got_picture = _drawn(pick.sample, left), _drawn(pick.sample, right)
@@ -116,7 +117,13 @@ def _example(pick: Pick, left: Result, right: Result) -> Example:
             picture, got_picture = encode_png(pick.sample), b""
     a, b = left.to_json(), right.to_json()
     return Example(
-        name=pick.name, expected=a, got=b, same=same_decision(a, b), picture_png=picture, got_png=got_picture
+        name=pick.name,
+        expected=a,
+        got=b,
+        same=same_decision(a, b),
+        picture_png=picture,
+        got_png=got_picture,
+        variant=variant,
     )
 
 

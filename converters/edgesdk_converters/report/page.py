@@ -40,7 +40,7 @@ def page(record: Record, *, viewers: Mapping[str, str] | None = None) -> str:
         el(
             "header",
             el("h1", record.name),
-            el("p", f"Conversion report: {record.contract.task}, for {record.device}", class_="sub"),
+            el("p", f"Conversion report: task {record.contract.task}, for {record.device}", class_="sub"),
             el(
                 "div",
                 el("span", _ICONS[says.kind], " ", says.headline, class_=f"tag {_TONES[says.kind]}"),

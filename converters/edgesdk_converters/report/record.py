@@ -72,6 +72,8 @@ class Example(_Data, frozen=True, kw_only=True):
     picture_png: bytes = b""
     """The input with the float model's result drawn into it; empty for other media."""
     got_png: bytes = b""
+    variant: str = ""
+    """That ``got`` is of."""
 
 
 class Finding(_Data, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from edgesdk_converters.report import markup
 from edgesdk_converters.report.markup import Html, el
 from edgesdk_converters.report.record import NodeCost, Record
 from edgesdk_converters.report.svg import Scale, linear_ticks
+from edgesdk_converters.report.trials import quantized
 
 SHOWN = 30
 _WIDTH, _BAR, _HEAD = 240.0, 14.0, 30.0
@@ -49,7 +50,7 @@ def sensitivity(record: Record) -> Html | None:
             "p",
             "Error that appears at the outputs when only this node is quantized, as a share of the signal's power: ",
             markup.minus("-20 dB is 1 %, -30 dB 0.1 %. "),
-            "The colour and the word say what the plan does with the node: ",
+            f"The colour and the word say what the plan{_plan(record)} does with the node: ",
             el("span", [_key(scheme) for scheme in used], class_="legend"),
             class_="note",
         ),
@@ -80,6 +81,12 @@ def sensitivity(record: Record) -> Html | None:
         ),
         _rest(costs, shown),
     )
+
+
+def _plan(record: Record) -> str:
+    """Which one, where several were tried."""
+    schemes = {trial.precision for trial in record.trials if quantized(trial)}
+    return f" of recipe {record.plan.recipe!r}" if record.plan is not None and len(schemes) > 1 else ""
 
 
 def _worst(cost: NodeCost) -> tuple[str, float]:

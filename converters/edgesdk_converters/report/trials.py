@@ -160,8 +160,22 @@ def verdict(record: Record) -> Verdict:
     near = ""
     if figure is not None:
         near = f", and every branch passed: nearest to its limit is {figure.branch} with {figure_in_words(figure)}"
-    sentence = f"The {name} {facts}{near}.{_twin(trial, record)}{_also_below(trial, record)}"
+    few = let_through(trial.measurement, record) if figure is not None else ""
+    sentence = f"The {name} {facts}{near}{few}.{_twin(trial, record)}{_also_below(trial, record)}"
     return Verdict(kind="passed", headline="Passed", sentence=sentence)
+
+
+def let_through(measurement: Measurement, record: Record) -> str:
+    """Words for what passed although it lies below a limit; empty where nothing did."""
+    below = [
+        one for one in measurement.fidelity if one.passed and one.top1_agreement is not None and margin(one, record) < 0
+    ]
+    if not below:
+        return ""
+    return (
+        f"; the limit is {markup.percent(limit_agreement(record))}, but of {markup.plural(measurement.held_out_samples, 'held-out input')} "
+        "one more or less decides: give more to evaluate on"
+    )
 
 
 def _also_below(shown: Trial | None, record: Record) -> str:

@@ -138,7 +138,7 @@ def test_duplicates__near(folder: Path) -> None:
         cv2.imwrite(str(folder / f"x{number:02}.jpg"), cv2.resize(lit, None, fx=1.1, fy=1.1))
     one = about(look(folder), "near duplicates")
     assert one.text.startswith("15 of 75 samples are nearly the same as others (00.png ~ x00.jpg)")
-    assert "Take pictures further apart in time" in one.text
+    assert "and add little. Take them further apart in time" in one.text
 
 
 def test_duplicates__all_equal(folder: Path) -> None:
@@ -163,7 +163,7 @@ def test_leakage__exact_and_near(folder: Path, tmp_path: Path) -> None:
         cv2.imwrite(str(other / f"{number}.png"), scene(rng))
     found = look(folder, evaluation=CalibrationSet.from_folder(other, CONTRACT))
     exact = about(found, "leakage")
-    assert exact.text.startswith("2 calibration samples are in the evaluation set, too (05.png = copy-05.png)")
+    assert exact.text.startswith("2 calibration samples are also in the evaluation set (05.png = copy-05.png)")
     assert exact.text.endswith("take them out of one of the two folders.")
     assert exact.files == ("05.png", "11.png")
     near = about(found, "leakage", "hint")
@@ -205,6 +205,36 @@ def test_quality__planted_defect(folder: Path, change: Callable[[Any], Any], sub
     assert one.severity == "warning"
     assert one.text.startswith(f"8 of 60 {text}"), one.text
     assert list(one.files) == names
+
+
+def test_leakage__within_one_folder__asks_for_another(folder: Path) -> None:
+    for number, file in enumerate(sorted(folder.iterdir())):
+        picture = cv2.imread(str(folder / f"{number % 20:02}.png"))
+        cv2.imwrite(str(file), cv2.convertScaleAbs(picture, alpha=1 - number / 300, beta=number // 8))
+    used, held = CalibrationSet.from_folder(folder, CONTRACT).split()
+    # Every copy of a scene is on one side, as long as there are few; here one crosses over.
+    crossed = CalibrationSet(
+        units=(*held.units, used.units[0]),
+        sha256=held.sha256,
+        names=(*held.names, "crossed"),
+        prints=(*held.prints, used.prints[0]),
+    )
+    found = examine(used, evaluation=crossed, contract=CONTRACT, run=means)
+    one = next(f for f in found.findings if f.subject == "leakage")
+    assert one.text.startswith("1 calibration sample is also among those held out (")
+    assert one.text.endswith("may look better than they are: give a folder of other samples, --evaluation DIR.")
+
+
+def test_coverage__an_odd_picture_is_no_group_of_its_own(folder: Path) -> None:
+    for name, value in (("00.png", 0), ("01.png", 255)):
+        cv2.imwrite(str(folder / name), np.full((128, 160, 3), value, np.uint8))
+    found = look(folder)
+    assert min(found.groups.values()) > 2, found.groups
+    text = about(found, "coverage", "ok").text
+    assert (
+        text
+        == f"the samples fall into {len(found.groups)} groups, the largest with {max(found.groups.values())} of 60."
+    )
 
 
 def test_quality__a_few_are_a_hint(folder: Path) -> None:

@@ -151,6 +151,7 @@ def make_record(word: str = "scores") -> Record:
                 same=False,
                 picture_png=png,
                 got_png=png,
+                variant=f"onnx-{word}",
             ),
             Example(name="no picture", expected={"kind": "raw", "a": 1}, got={"kind": "raw", "a": 1}, same=True),
         ),

@@ -55,6 +55,8 @@ A, NEAR, FAR = [0.0, 0, 10, 10], [1.0, 0, 10, 10], [50.0, 50, 60, 60]
         (raw(y={"min": 1.0, "max": 2.0}), raw(y={"min": 1.5, "max": 2.0}), False),
         (raw(y={}), raw(z={}), False),
         ({"kind": "face_keypoints", "points": [[1.0, 2.0]]}, {"kind": "face_keypoints", "points": [[1.01, 2.0]]}, True),
+        ({"kind": "face_keypoints", "points": [[1.0, 200.0]]}, {"kind": "face_keypoints", "points": [[3.0, 200.0]]}, True),
+        ({"kind": "face_keypoints", "points": [[1.0, 20.0]]}, {"kind": "face_keypoints", "points": [[3.0, 20.0]]}, False),
         ({"kind": "of a plug-in", "x": True}, {"kind": "of a plug-in", "x": False}, False),
         (classes(1), objects(), False),
     ],

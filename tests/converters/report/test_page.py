@@ -162,6 +162,20 @@ def test_page__results_in_rows_with_marks(record: Record) -> None:
     assert "faces none none =" in row({"kind": "faces", "faces": []}, {"kind": "faces", "faces": []})
     raw = [{"kind": "raw", "outputs": {"y": {"values": [[0.1, value, 0.2, -3.0]]}}} for value in (0.7, 0.71)]
     assert "y, largest [1] 0.7 [1] 0.71 \u2248 y, second largest [2] 0.2 [2] 0.2 =" in row(*raw)
+    small = [{"kind": "raw", "outputs": {"y": {"values": [[0.98, value, 0.0, 0.0]]}}} for value in (0.0009, 0.0003)]
+    assert "y, second largest [1] 0.0009 [1] 0.0003 \u2248" in row(*small)
+    ball = {
+        "kind": "detections",
+        "objects": [{"class_id": 0, "label": "ball", "score": 0.8, "xyxy": [1.6, 183.0, 51.0, 230.9]}],
+    }
+    near = {
+        "kind": "detections",
+        "objects": [{"class_id": 0, "label": "ball", "score": 0.8, "xyxy": [1.8, 183.2, 51.0, 230.9]}],
+    }
+    assert (
+        "objects 1 ball; score 0.8; xyxy 1.6, 183, 51, 230.9 ball; score 0.8; xyxy 1.8, 183.2, 51, 230.9 \u2248"
+        in row(ball, near)
+    )
     large = [{"kind": "raw", "outputs": {"y": {"shape": [9], "dtype": "f", "max": value}}} for value in (1.0, 2.0)]
     assert "y, max 1 2 \u2260" in row(*large)
     many = {"kind": "k", **{f"n{index}": index for index in range(20)}}
@@ -173,9 +187,26 @@ def test_page__says_why_something_below_the_line_passed(record: Record, trial: C
     one = trial("onnx-int8")
     figures = tuple(msgspec.structs.replace(f, top1_agreement=0.92, passed=True) for f in one.measurement.fidelity)
     few = msgspec.structs.replace(one, measurement=msgspec.structs.replace(one.measurement, fidelity=figures))
-    assert "With only 20 held-out inputs, a single decision that differs is no reason to refuse" in page(
-        msgspec.structs.replace(record, trials=(few,))
-    )
+    text = page(msgspec.structs.replace(record, trials=(few,)))
+    assert "With only 20 held-out inputs, a single decision that differs is no reason to refuse" in text
+    words = " ".join(Reading(text).text).replace("\N{NO-BREAK SPACE}", " ").replace("\N{NARROW NO-BREAK SPACE}", " ")
+    assert "; the limit is 98 %, but of 20 held-out inputs one more or less decides: give more to evaluate on." in words
+
+
+def test_page__red_only_where_the_decision_differs(record: Record) -> None:
+    def shown(*, same: bool) -> str:
+        example = Example(name="x", expected={"kind": "k", "n": 1.0}, got={"kind": "k", "n": 2.0}, same=same)
+        return page(msgspec.structs.replace(record, examples=(example,)))
+
+    assert '<span class="no" title="differs">\u2260</span>' in shown(same=False)
+    assert '<span title="differs by more than 5 %; the decision is the same">\u2260</span>' in shown(same=True)
+
+
+def test_page__names_the_variant_of_the_examples(record: Record) -> None:
+    text = " ".join(Reading(page(record)).text)
+    variants = {one.variant for one in record.examples if one.variant}
+    assert len(variants) == 1
+    assert f"the quantized one ({variants.pop()})" in text
 
 
 # -- colours -----------------------------------------------------------------------------------------------------------
