@@ -13,33 +13,15 @@ import numpy as np
 
 from edgesdk_converters.quantize.coverage import Row, coverage
 from edgesdk_converters.tflite.lower.fusion import drop_dead
-from edgesdk_converters.tflite.lower.ir import Array, Graph, Info, Node, Operator, Quantization
+from edgesdk_converters.tflite.lower.ir import Graph, Info, Node, Operator, Quantization
 from edgesdk_converters.tflite.lower.lowering import Lowering
+from edgesdk_converters.tflite.lower.quantized_products import bias_of, channels_of, to_dense
+from edgesdk_converters.tflite.lower.quantized_tensors import DOMAIN, DQ, Q, equal, free, mark
 from edgesdk_converters.tflite.lower.registry import Int8, rule_of
 
-DOMAIN = "edgesdk.quantized"
-"""Of the nodes that exist between reading and writing only: `Requantize` and `Dense`."""
 HYBRID = "/hybrid"
 """Ends the name of a DequantizeLinear whose weights a hybrid operator takes as integers, and quantizes its input as it comes."""
-_Q, _DQ = "QuantizeLinear", "DequantizeLinear"
 _MATRIX = 2
-_BIAS_LIMIT = 2**31
-_MOVES = frozenset(
-    {
-        "Transpose",
-        "Reshape",
-        "Squeeze",
-        "Unsqueeze",
-        "Flatten",
-        "Identity",
-        "MaxPool",
-        "Slice",
-        "Gather",
-        "Concat",
-        "Expand",
-    }
-)
-"""Operators whose results are numbers of their operands."""
 _INTEGERS = frozenset({"int8", "int16"})
 _FREE_CODES = frozenset({"QUANTIZE", "DEQUANTIZE", "CAST"})
 
@@ -54,9 +36,9 @@ def absorb(graph: Graph, keep_float: frozenset[str] = frozenset()) -> frozenset[
     Returns:
         Names of the nodes that compute on integers now.
     """
-    if not any(node.op_type in (_Q, _DQ) for node in graph.nodes):
+    if not any(node.op_type in (Q, DQ) for node in graph.nodes):
         return frozenset()
-    _mark(graph)
+    mark(graph)
     _drop_clamps(graph)
     _join_requantized(graph)
     names = _Absorber(graph, keep_float).run()
@@ -89,130 +71,6 @@ def _mixed(operator: Operator) -> bool:
     return bool(integer) and ("float32" in kinds or any(tensor.quantization is None for tensor in integer))
 
 
-def _mark(graph: Graph) -> None:
-    """Give every quantized tensor its parameters, and TFLite's type: uint8 becomes int8.
-
-    What comes in or goes out as uint8 stays so at the boundary, with a QUANTIZE behind or before it.
-    """
-    _own_constants(graph)
-    producers, consumers = graph.producers(), graph.consumers()
-    kept: list[Node] = []
-    inner: dict[str, str] = {}
-    done: dict[str, Quantization] = {}
-    for node in graph.nodes:
-        name = {_Q: node.outputs[0], _DQ: node.inputs[0]}.get(node.op_type, "") if node.inputs else ""
-        quantization = _parameters(graph, node) if name else None
-        info = graph.infos.get(name)
-        if quantization is None or info is None:
-            kept.append(node)
-            continue
-        if node.op_type == _DQ and info.data is None:
-            computed = producers.get(name)
-            if (name in done and not _equal(done[name], quantization)) or (info.dtype == "int32" and computed):
-                kept += _arithmetic(graph, node, quantization)
-                continue
-        maker = producers.get(name)
-        itself = name in graph.outputs or maker is None or maker.op_type != _Q
-        itself = itself or any(reader.op_type != _DQ for reader in consumers.get(name, []))
-        done.setdefault(name, quantization)
-        if info.data is None and itself:
-            _trace(graph, producers, name, quantization)
-        if info.data is None and itself and info.dtype == "uint8":
-            if name not in inner:
-                inner[name] = _free(graph, f"{name}_int8")
-                graph.infos[inner[name]] = Info(inner[name], info.shape, "int8", None, _shifted(quantization))
-                if node.op_type == _DQ:
-                    kept.append(Node("Requantize", f"{name}_Requantize", [name], [inner[name]], domain=DOMAIN))
-            if node.op_type == _Q:
-                node.outputs[0] = inner[name]
-                kept += [node, Node("Requantize", f"{name}_Requantize", [inner[name]], [name], domain=DOMAIN)]
-                continue
-            node.inputs[0] = inner[name]
-        elif done[name] is quantization:
-            _retype(info, quantization)
-        kept.append(node)
-    graph.nodes = kept
-
-
-def _own_constants(graph: Graph) -> None:
-    """Give constants that are read in several ways a copy for each: exporters store equal bytes once."""
-    consumers = graph.consumers()
-    read: dict[str, list[tuple[Quantization | None, str]]] = {}
-    for node in graph.nodes:
-        info = graph.infos.get(node.inputs[0]) if node.op_type == _DQ else None
-        if info is None or info.data is None:
-            continue
-        quantization = _parameters(graph, node)
-        others = any(reader.op_type != _DQ for reader in consumers[info.name])
-        known = read.setdefault(info.name, [(None, info.name)] if others else [])
-        name = next((name for had, name in known if _equal(had, quantization)), None)
-        if name is None:
-            name = _free(graph, info.name) if known else info.name
-            known.append((quantization, name))
-            if name != info.name:
-                graph.infos[name] = Info(name, info.shape, info.dtype, info.data)
-        node.inputs[0] = name
-
-
-def _arithmetic(graph: Graph, node: Node, quantization: Quantization) -> list[Node]:
-    """A DequantizeLinear that no tensor's parameters can say: of int32, or of integers read in a second way."""
-    name, shape = node.outputs[0], graph.infos[node.outputs[0]].shape
-    along = [1] * len(shape)
-    if quantization.axis is not None:
-        along[quantization.axis] = -1
-    parts = {part: _free(graph, f"{name}/{part}") for part in ("integer", "moved", "zero", "scale")}
-    for part in ("integer", "moved"):
-        graph.infos[parts[part]] = Info(parts[part], shape, "float32")
-    for part, value in (("zero", quantization.zero_point), ("scale", quantization.scale)):
-        data = np.asarray(value, np.float32).reshape(along if quantization.axis is not None else ())
-        graph.infos[parts[part]] = Info(parts[part], tuple(data.shape), "float32", data)
-    return [
-        Node("Cast", f"{node.name}/cast", [node.inputs[0]], [parts["integer"]], {"to": 1}),
-        Node("Sub", f"{node.name}/move", [parts["integer"], parts["zero"]], [parts["moved"]]),
-        Node("Mul", node.name, [parts["moved"], parts["scale"]], [name]),
-    ]
-
-
-def _trace(graph: Graph, producers: dict[str, Node], name: str, quantization: Quantization) -> None:
-    """A tensor and those that it is moved from stand for the same real numbers."""
-    waiting = [name]
-    while waiting:
-        name = waiting.pop()
-        info = graph.infos[name]
-        if info.quantization is not None or info.data is not None:
-            continue
-        info.quantization = quantization
-        maker = producers.get(name)
-        if maker is not None and maker.op_type in _MOVES and not maker.domain:
-            waiting += maker.inputs if maker.op_type == "Concat" else maker.inputs[:1]
-
-
-def _retype(info: Info, quantization: Quantization) -> None:
-    if info.dtype == "uint8":
-        quantization = _shifted(quantization)
-        info.dtype = "int8"
-        if info.data is not None:
-            info.data = (info.data.astype(np.int16) - 128).astype(np.int8)
-    info.quantization = quantization
-
-
-def _shifted(quantization: Quantization) -> Quantization:
-    return Quantization(quantization.scale, quantization.zero_point - 128, quantization.axis)
-
-
-def _parameters(graph: Graph, node: Node) -> Quantization | None:
-    """Scale and zero point where they are constant, per tensor or along one axis."""
-    scale = graph.constant(node.input(1))
-    if scale is None or scale.ndim > 1 or node.attribute("block_size", 0):
-        return None
-    zero = graph.constant(node.input(2)) if node.input(2) else np.zeros(scale.shape, np.int64)
-    if zero is None:
-        return None
-    rank = graph.infos[node.inputs[0]].rank if node.inputs[0] in graph.infos else 0
-    axis = int(node.attribute("axis", 1)) % max(rank, 1) if scale.ndim == 1 and scale.size > 1 else None
-    return Quantization(scale.reshape(-1).astype(np.float32), zero.reshape(-1).astype(np.int64), axis)
-
-
 def _join_requantized(graph: Graph) -> None:
     """DequantizeLinear, QuantizeLinear in a row: nothing where the parameters are the same, else one QUANTIZE."""
     producers = graph.producers()
@@ -220,14 +78,14 @@ def _join_requantized(graph: Graph) -> None:
     kept: list[Node] = []
     for node in graph.nodes:
         node.inputs = [replace.get(name, name) for name in node.inputs]
-        maker = producers.get(node.inputs[0]) if node.op_type == _Q else None
-        if maker is None or maker.op_type != _DQ:
+        maker = producers.get(node.inputs[0]) if node.op_type == Q else None
+        if maker is None or maker.op_type != DQ:
             kept.append(node)
             continue
         source, target = graph.infos[maker.inputs[0]], graph.infos[node.outputs[0]]
         if (
             source.dtype == target.dtype
-            and _equal(source.quantization, target.quantization)
+            and equal(source.quantization, target.quantization)
             and target.name not in graph.outputs
         ):
             replace[target.name] = source.name
@@ -241,7 +99,7 @@ def _drop_clamps(graph: Graph) -> None:
     producers, consumers = graph.producers(), graph.consumers()
     gone: list[Node] = []
     for node in graph.nodes:
-        maker = producers.get(node.inputs[0]) if node.op_type == _Q else None
+        maker = producers.get(node.inputs[0]) if node.op_type == Q else None
         if maker is None or maker.op_type not in ("Relu", "Clip") or len(consumers[maker.outputs[0]]) != 1:
             continue
         info = graph.infos[node.outputs[0]]
@@ -271,17 +129,17 @@ def _to_hybrid(graph: Graph) -> None:
     producers = graph.producers()
     for node in graph.nodes:
         maker = producers.get(node.input(1)) if node.op_type == "MatMul" and not node.domain else None
-        if maker is None or maker.op_type != _DQ or not maker.name.endswith(HYBRID):
+        if maker is None or maker.op_type != DQ or not maker.name.endswith(HYBRID):
             continue
         node.inputs[1] = maker.inputs[0]
-        _to_dense(graph, node)
+        to_dense(graph, node)
 
 
 def _fold_biases(graph: Graph) -> None:
     """DEQUANTIZE takes no int32: what is left of the biases becomes float again."""
     gone: list[Node] = []
     for node in graph.nodes:
-        info = graph.infos.get(node.inputs[0]) if node.op_type == _DQ else None
+        info = graph.infos.get(node.inputs[0]) if node.op_type == DQ else None
         if info is None or info.data is None or info.quantization is None or info.dtype != "int32":
             continue
         shape = [1] * info.rank
@@ -352,7 +210,7 @@ class _Absorber:
             last.activation if last is not node else node.activation,
         )
         if dense:
-            _to_dense(self._graph, node)
+            to_dense(self._graph, node)
         return [*(q for q in quantizers if q is not None), *([last] if last is not node else [])]
 
     def _places(self, node: Node, row: Row) -> tuple[list[int], list[int]]:
@@ -369,7 +227,7 @@ class _Absorber:
     def _weighted(self, node: Node, data: str, weights: str, bias: str | None) -> list[str] | None:
         """The bias as the kernel takes it ([] for none); None where weights or bias do not allow integers."""
         infos = self._graph.infos
-        channels, scale = _channels(node), infos[weights].quantization
+        channels, scale = channels_of(node), infos[weights].quantization
         if not self._symmetric(weights) or scale is None or channels is None or scale.axis not in (None, channels):
             return None
         if bias is None or node.attribute("beta", 1.0) == 0.0:
@@ -377,35 +235,22 @@ class _Absorber:
         step = infos[data].quantization
         assert step is not None
         product = np.asarray(step.scale[0] * scale.scale * np.float32(node.attribute("alpha", 1.0)), np.float32)
-        made = self._bias(bias, product, infos[weights].shape[channels], float(node.attribute("beta", 1.0)))
+        made = bias_of(
+            self._graph,
+            bias,
+            self._integer(bias),
+            product,
+            infos[weights].shape[channels],
+            float(node.attribute("beta", 1.0)),
+        )
         if made is None:
             return None
-        name = _free(self._graph, f"{node.name}/bias_int32")
+        name = free(self._graph, f"{node.name}/bias_int32")
         kind = "int64" if infos[data].dtype == "int16" else "int32"  # int64 is what int16 kernels take in every version
         axis = 0 if product.size > 1 else None
         quantization = Quantization(product, np.zeros(product.shape, np.int64), axis)
         infos[name] = Info(name, made.shape, kind, made.astype(kind), quantization)
         return [name]
-
-    def _bias(self, name: str, step: Array, channels: int, factor: float) -> Array | None:
-        """A constant bias in steps of data times weights, as the kernels demand; None where that cannot be.
-
-        The integers of the model are taken over where they count in these steps; others are rounded to them.
-        """
-        infos = self._graph.infos
-        source = self._integer(name)
-        constant = infos[source or name].data if (source or name) in infos else None
-        if constant is None or constant.size not in (1, channels) or (constant.shape or (1,))[-1] != constant.size:
-            return None
-        values = constant.reshape(-1).astype(np.float64)
-        given = infos[source].quantization if source else None
-        if given is not None:
-            alike = np.allclose(given.scale, step, rtol=1e-6, atol=0) and not given.zero_point.any()
-            if alike and infos[source or ""].dtype == "int32" and factor == 1.0:
-                return np.broadcast_to(constant.reshape(-1), (channels,)).astype(np.int64)
-            values = (values - given.zero_point) * given.scale
-        rounded = np.rint(np.broadcast_to(values * factor, (channels,)) / step)
-        return rounded.astype(np.int64) if np.abs(rounded).max(initial=0) < _BIAS_LIMIT else None
 
     def _with_bias(self, node: Node) -> tuple[Node, str | None]:
         """The Add of a constant vector behind a MatMul, and that constant."""
@@ -423,7 +268,7 @@ class _Absorber:
 
     def _quantizer(self, name: str) -> Node | None:
         readers = self._consumers.get(name, [])
-        if len(readers) != 1 or readers[0].op_type != _Q:
+        if len(readers) != 1 or readers[0].op_type != Q:
             return None
         info = self._graph.infos[readers[0].outputs[0]]
         return readers[0] if info.quantization is not None and info.quantization.axis is None else None
@@ -431,7 +276,7 @@ class _Absorber:
     def _integer(self, name: str) -> str | None:
         """The integer tensor behind a dequantized one."""
         maker = self._producers.get(name)
-        if maker is None or maker.op_type != _DQ:
+        if maker is None or maker.op_type != DQ:
             return None
         return maker.inputs[0] if self._graph.infos[maker.inputs[0]].quantization is not None else None
 
@@ -439,14 +284,14 @@ class _Absorber:
         infos = self._graph.infos
         made = [infos[name].quantization for name in outputs]
         if int8.kind == "same" or row.scale == "same":
-            return all(_equal(infos[name].quantization, made[0]) for name in inputs) and all(
-                _equal(other, made[0]) for other in made
+            return all(equal(infos[name].quantization, made[0]) for name in inputs) and all(
+                equal(other, made[0]) for other in made
             )
         if int8.kind == "fixed" and row.fixed is not None:
             wide = infos[next(iter(outputs))].dtype == "int16"
             scale, zero = (row.fixed.scale(16), 0) if wide else (int8.scale, int8.zero_point)
             wanted = Quantization(np.asarray([scale], np.float32), np.asarray([zero], np.int64))
-            return all(_equal(other, wanted) for other in made)
+            return all(equal(other, wanted) for other in made)
         return True
 
     def _symmetric(self, name: str) -> bool:
@@ -463,53 +308,3 @@ class _Absorber:
 def _shifts(info: Info) -> bool:
     """Whether a zero point moves the integers: the int16 kernels have none."""
     return info.quantization is not None and bool(info.quantization.zero_point.any())
-
-
-def _channels(node: Node) -> int | None:
-    """The axis of a node's weights that its output channels lie along; None where its kernel has no such axis."""
-    if node.op_type == "Gemm":
-        plain = not node.attribute("transA", 0) and float(node.attribute("alpha", 1.0)) > 0
-        return (0 if node.attribute("transB", 0) else 1) if plain else None
-    if node.op_type == "ConvTranspose":
-        flat = node.attribute("group", 1) == 1 and max(node.attribute("dilations") or [1]) == 1
-        return 1 if flat else None
-    return 0 if node.op_type == "Conv" else 1
-
-
-def _to_dense(graph: Graph, node: Node) -> None:
-    """Weights (N, K), whatever MatMul and Gemm had."""
-    info = graph.infos[node.inputs[1]]
-    values = info.data
-    assert values is not None
-    alpha = float(node.attribute("alpha", 1.0)) if node.op_type == "Gemm" else 1.0
-    if alpha != 1.0 and info.quantization is not None:
-        scale = np.asarray(info.quantization.scale * np.float32(alpha), np.float32)
-        scaled = Quantization(scale, info.quantization.zero_point, info.quantization.axis)
-        info = Info(_free(graph, f"{info.name}_scaled"), info.shape, info.dtype, values, scaled)
-        graph.infos[info.name] = info
-        node.inputs[1] = info.name
-    if not (node.op_type == "Gemm" and node.attribute("transB", 0)):
-        name = _free(graph, f"{info.name}_transposed")
-        quantization = info.quantization
-        if quantization is not None and quantization.axis is not None:
-            quantization = Quantization(quantization.scale, quantization.zero_point, 1 - quantization.axis)
-        data: Array = np.ascontiguousarray(values.T)
-        graph.infos[name] = Info(name, tuple(data.shape), info.dtype, data, quantization)
-        node.inputs[1] = name
-    node.op_type, node.domain = "Dense", DOMAIN
-
-
-def _free(graph: Graph, name: str) -> str:
-    while name in graph.infos:
-        name += "_"
-    return name
-
-
-def _equal(one: Quantization | None, other: Quantization | None) -> bool:
-    if one is None or other is None:
-        return False
-    return (
-        np.array_equal(one.scale, other.scale)
-        and np.array_equal(one.zero_point, other.zero_point)
-        and one.axis == other.axis
-    )

@@ -181,7 +181,7 @@ def test_max_pool__with_a_window_behind_its_input_is_refused(onnx_graph: Callabl
 
 def test_conv__with_a_kernel_larger_than_its_input_is_refused(onnx_graph: Callable[..., onnx.ModelProto]) -> None:
     model = onnx_graph(
-        'g (float[1,1,2,4] x) => (float[1,1,n,m] y) { y = Conv <auto_pad = "VALID"> (x, w) }',
+        'g (float[1,1,2,4] x) => (float[1,1,n,m] y) { y = Conv <strides = [3,3], auto_pad = "VALID"> (x, w) }',
         {"w": np.ones((1, 1, 3, 3), np.float32)},
     )
     with pytest.raises(NotExpressibleError, match=r"window of 3 is larger than the 2.*Pad its input"):

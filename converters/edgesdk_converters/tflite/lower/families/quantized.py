@@ -6,7 +6,7 @@ import numpy as np
 
 from edgesdk_converters.tflite.lower.ir import Node
 from edgesdk_converters.tflite.lower.lowering import Lowering
-from edgesdk_converters.tflite.lower.quantized import DOMAIN
+from edgesdk_converters.tflite.lower.quantized_tensors import DOMAIN
 from edgesdk_converters.tflite.lower.registry import Int8, lowers
 
 _TYPES = frozenset({"int8", "uint8", "int16"})
