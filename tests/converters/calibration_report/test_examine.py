@@ -225,11 +225,11 @@ def test_leakage__within_one_folder__asks_for_another(folder: Path) -> None:
     assert one.text.endswith("may look better than they are: give a folder of other samples, --evaluation DIR.")
 
 
-def test_coverage__an_odd_picture_is_no_group_of_its_own(folder: Path) -> None:
+def test_coverage__odd_pictures_do_not_hide_the_groups(folder: Path) -> None:
     for name, value in (("00.png", 0), ("01.png", 255)):
         cv2.imwrite(str(folder / name), np.full((128, 160, 3), value, np.uint8))
     found = look(folder)
-    assert min(found.groups.values()) > 2, found.groups
+    assert sorted(found.groups.values())[1] > 10, found.groups
     text = about(found, "coverage", "ok").text
     assert (
         text
