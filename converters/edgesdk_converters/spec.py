@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -20,6 +20,8 @@ class InputHint(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     shape: tuple[int, ...] | None = None
     """Static shape, batch included; needed where the file's is dynamic."""
+    dtype: Literal["float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "bool"] | None = None
+    """Element type, where the source does not say: an input of a PyTorch or scikit-learn model is float32 otherwise."""
     source: InputKind | None = None
     """What goes in, by ``kind``: image, audio, state, constant, tensor; the fields are those of the bundle's manifest."""
 

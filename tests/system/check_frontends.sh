@@ -22,7 +22,7 @@ suite() { # suite EXTRA REQUIREMENT...
   fi
 }
 
-suite sklearn
+suite sklearn pandas # a table of named columns
 suite tensorflow
 case $("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') in
   3.11) suite torch 'torch==2.13.0' ;; # the build without CUDA that is at hand for this Python

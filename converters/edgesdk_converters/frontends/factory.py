@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import re
 import sys
@@ -47,7 +48,7 @@ class FactoryFrontend:
         if library == "tensorflow":
             from edgesdk_converters.frontends.tensorflow import export_keras
 
-            return export_keras(model, file=reference.replace(":", "."), sha256=None, weights=state_dict)
+            return export_keras(model, spec, file=reference.replace(":", "."), sha256=None, weights=state_dict)
         if library == "sklearn":
             from edgesdk_converters.frontends.sklearn import export_estimator
 
@@ -98,13 +99,20 @@ def build(reference: str) -> Any:
         raise ConversionError(
             f"{reference}: importing {module_name} raised {_last(error)}. Import it in Python, and correct that line."
         ) from error
-    try:
-        for part in factory_name.split("."):
-            made = getattr(made, part)
-    except AttributeError as error:
+    for part in factory_name.split("."):
+        if not hasattr(made, part):
+            raise ConversionError(
+                f"{reference}: {getattr(made, '__name__', module_name)} has no {part!r}.{_near(made, part)} Give package.module:factory as Python "
+                "would import it here."
+            )
+        made = getattr(made, part)
+    if not isinstance(made, type) and library_of(made) is not None:
+        return made  # the model itself, made when its module was imported
+    if not callable(made):
         raise ConversionError(
-            f"{reference}: cannot be imported: {error}. Give package.module:factory as Python would import it here."
-        ) from error
+            f"{reference}: is a {type(made).__name__}, expected a function or a class that is called without arguments and returns the model. "
+            "Name one."
+        )
     try:
         return made()
     except (Exception, SystemExit) as error:  # whatever the user's code raises
@@ -114,6 +122,16 @@ def build(reference: str) -> Any:
             f"{reference}: the factory raised {_last(error)}. It is called without arguments; wrap yours in a function that "
             "needs none, or correct that line."
         ) from error
+
+
+def _near(owner: Any, name: str) -> str:
+    """The nearest thing of that name which can be called, in words; what there is where nothing is near."""
+    known = [key for key, value in vars(owner).items() if not key.startswith("_") and callable(value)]
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        return f" Did you mean {near[0]!r}?"
+    own = [key for key in known if getattr(vars(owner)[key], "__module__", None) == getattr(owner, "__name__", "")]
+    return f" It has: {', '.join(own[:10])}." if own else ""
 
 
 def _missing(reference: str, error: ModuleNotFoundError) -> None:

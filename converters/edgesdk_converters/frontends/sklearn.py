@@ -6,16 +6,28 @@ import hashlib
 import io
 import warnings
 import zipfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+
 from edgesdk.errors import ConversionError, ModelFormatError
 from edgesdk_converters.frontends.api import SourceModel, first_line, read_bytes, refuse_pickle, require
 from edgesdk_converters.frontends.onnx import OnnxFrontend, describe
+from edgesdk_converters.frontends.proof import ROWS, prove, random_inputs
 from edgesdk_converters.graph.opset import TARGET_OPSET
 from edgesdk_converters.spec import ModelSpec
 
+_TYPES = {
+    "float32": "FloatTensorType",
+    "float64": "DoubleTensorType",
+    "int64": "Int64TensorType",
+    "int32": "Int32TensorType",
+    "bool": "BooleanTensorType",
+}
+"""Element type of an input -> skl2onnx's name for it."""
 _ML_OPSET = 3
 """Of domain ai.onnx.ml: the newest that every ONNX Runtime since 1.11 reads."""
 _PICKLES = frozenset({".joblib", ".pkl", ".pickle"})
@@ -55,34 +67,33 @@ class SklearnFrontend:
 
 
 def export_estimator(estimator: Any, spec: ModelSpec, *, file: str, sha256: str | None) -> SourceModel:
-    """Export a fitted estimator or pipeline; float32 rows of features go in.
+    """Export a fitted estimator or pipeline; rows of features go in, float32 unless the spec says otherwise.
 
     Raises:
         ConversionError: It is not fitted, or skl2onnx does not know it.
     """
     skl2onnx = require("skl2onnx", extra="sklearn", purpose="reading scikit-learn models")
     sklearn = require("sklearn", extra="sklearn", purpose="reading scikit-learn models")
-    hint = next(iter(spec.inputs.items()), None)
-    name = hint[0] if hint else "input"
-    shape = hint[1].shape if hint else None
     features: Any = getattr(estimator, "n_features_in_", None)
-    if shape is None and features is None:
+    if any(hint.shape is None for hint in spec.inputs.values()) or (not spec.inputs and features is None):
         raise ConversionError(
             f"{file}: the {type(estimator).__name__} does not say how many features it takes; it may not be fitted. Fit it before it "
-            "is saved, or state the shape in a file and pass it with --spec:\ninputs:\n  input: {shape: [1, <features>]}"
+            "is saved, or state the shape of every input in a file and pass it with --spec:\ninputs:\n  input: {shape: [1, <features>]}"
         )
-    kind = skl2onnx.common.data_types.FloatTensorType(list(shape) if shape else [None, int(features or 0)])
+    kinds = skl2onnx.common.data_types
+    types: dict[str, Any] = {
+        name: getattr(kinds, _TYPES[hint.dtype or "float32"])(list(hint.shape or ()))
+        for name, hint in spec.inputs.items()
+        if hint.dtype is None or hint.dtype in _TYPES
+    }
+    if len(types) < len(spec.inputs):
+        raise ConversionError(
+            f"{file}: skl2onnx takes inputs of {', '.join(_TYPES)}. Correct the dtype in the model spec."
+        )
+    types = types or {"input": kinds.FloatTensorType([None, int(features or 0)])}
     is_classifier = bool(getattr(sklearn.base, "is_classifier", lambda _: False)(estimator))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model = skl2onnx.to_onnx(
-                estimator,
-                initial_types=[(name, kind)],
-                # Without it a classifier returns a list of dictionaries, which no board takes.
-                options={id(estimator): {"zipmap": False}} if is_classifier else None,
-                target_opset={"": TARGET_OPSET, "ai.onnx.ml": _ML_OPSET},
-            )
+        model = _to_onnx(skl2onnx, estimator, types, plain=is_classifier)
     except Exception as error:  # skl2onnx raises its own kinds, and scikit-learn NotFittedError
         raise ConversionError(
             f"{file}: skl2onnx does not export the {type(estimator).__name__}: {first_line(error)}. Fit it before it is saved, and use "
@@ -90,7 +101,53 @@ def export_estimator(estimator: Any, spec: ModelSpec, *, file: str, sha256: str 
         ) from error
     tools = {"scikit-learn": str(sklearn.__version__), "skl2onnx": str(skl2onnx.__version__)}
     source = describe(OnnxFrontend.check(model, file), file=file, sha256=sha256 or "", tools=tools)
+    feed = random_inputs(source.inputs, {name: hint.shape for name, hint in spec.inputs.items()}, rows=ROWS)
+
+    def compute(values: Mapping[str, Any]) -> list[Any]:
+        if len(values) != 1:
+            return []  # a table of named columns
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            rows = next(iter(values.values()))
+            if is_classifier:
+                decided = np.asarray(estimator.predict(rows))
+                made = (
+                    [decided, np.asarray(estimator.predict_proba(rows))]
+                    if hasattr(estimator, "predict_proba")
+                    else [decided]
+                )
+            elif hasattr(estimator, "predict"):
+                made = [np.asarray(estimator.predict(rows))]
+            else:
+                made = [np.asarray(estimator.transform(rows))]
+        shaped = [
+            a.reshape(-1, 1) if len(t.shape) == 2 and a.ndim == 1 else a
+            for a, t in zip(made, source.outputs, strict=False)
+        ]
+        return [*shaped, *[None] * (len(source.outputs) - len(shaped))]
+
+    unproved = prove(source, feed, compute, library="scikit-learn")
+    source = replace(source, assumptions=(*source.assumptions, *unproved))
     return source if sha256 else replace(source, sha256=hashlib.sha256(source.content).hexdigest())
+
+
+def _to_onnx(skl2onnx: Any, estimator: Any, types: Mapping[str, Any], *, plain: bool) -> Any:
+    """The export; ``plain``: of a classifier, whose probabilities would else be a list of dictionaries, which no board takes."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return skl2onnx.to_onnx(
+                estimator,
+                initial_types=list(types.items()),
+                options={id(estimator): {"zipmap": False}} if plain else None,
+                target_opset={"": TARGET_OPSET, "ai.onnx.ml": _ML_OPSET},
+            )
+    except NameError as error:
+        if not plain or "zipmap" not in str(error):
+            raise
+    return _to_onnx(
+        skl2onnx, estimator, types, plain=False
+    )  # one without probabilities (LinearSVC) has nothing to unpack
 
 
 def _unpickle(content: bytes, file: str) -> Any:

@@ -10,7 +10,8 @@ import os
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,6 +25,7 @@ from edgesdk_converters.frontends.api import (
     require,
 )
 from edgesdk_converters.frontends.onnx import OnnxFrontend, describe
+from edgesdk_converters.frontends.proof import prove, random_inputs
 from edgesdk_converters.graph.opset import TARGET_OPSET
 from edgesdk_converters.spec import ModelSpec
 
@@ -62,7 +64,6 @@ class TensorFlowFrontend:
             ModelFormatError: It is cut off, holds weights only, or a Lambda layer and is not trusted.
             ConversionError: It has no inference signature, or tf2onnx does not know one of its operators.
         """
-        del spec
         path = Path(source)
         if state_dict is not None:
             raise ConversionError(f"{path.name}: already holds its weights. Leave --state-dict out.")
@@ -70,13 +71,15 @@ class TensorFlowFrontend:
             content, _ = read_bytes(path / "saved_model.pb")
             digest = digest_folder(path)
             tensorflow = _tensorflow()
-            return _convert(tensorflow, path, _signature(content, path.name), path.name, digest)
+            return _convert(tensorflow, path, _signature(content, path.name), path.name, digest, spec)
         content, digest = read_bytes(path)
         _check_file(content, path.name)
-        return export_keras(_load_keras(path, trust_pickle=trust_pickle), file=path.name, sha256=digest)
+        return export_keras(_load_keras(path, trust_pickle=trust_pickle), spec, file=path.name, sha256=digest)
 
 
-def export_keras(model: Any, *, file: str, sha256: str | None, weights: Path | None = None) -> SourceModel:
+def export_keras(
+    model: Any, spec: ModelSpec, *, file: str, sha256: str | None, weights: Path | None = None
+) -> SourceModel:
     """Export a Keras model, with the weights of a `.weights.h5` file where one is given.
 
     Raises:
@@ -101,10 +104,8 @@ def export_keras(model: Any, *, file: str, sha256: str | None, weights: Path | N
                 "before it is returned."
             ) from error
         content, _ = read_bytes(Path(folder) / "saved_model.pb")
-        source = _convert(tensorflow, Path(folder), _signature(content, file), file, sha256 or "")
+        source = _convert(tensorflow, Path(folder), _signature(content, file), file, sha256 or "", spec)
     if not sha256:
-        from dataclasses import replace
-
         source = replace(source, sha256=hashlib.sha256(source.content).hexdigest())
     return source
 
@@ -181,7 +182,7 @@ def _signature(content: bytes, file: str) -> str:
     )
 
 
-def _convert(tensorflow: Any, folder: Path, signature: str, file: str, digest: str) -> SourceModel:
+def _convert(tensorflow: Any, folder: Path, signature: str, file: str, digest: str, spec: ModelSpec) -> SourceModel:
     from tf2onnx import convert, tf_loader, utils
 
     utils.INTERNAL_NAME = 1  # its counter of names goes on in a process: the same model would differ the second time
@@ -207,7 +208,16 @@ def _convert(tensorflow: Any, folder: Path, signature: str, file: str, digest: s
         "tensorflow": str(tensorflow.__version__),
         "tf2onnx": str(require("tf2onnx", extra="tensorflow", purpose="").__version__),
     }
-    return describe(OnnxFrontend.check(model, file), file=file, sha256=digest, tools=versions)
+    source = describe(OnnxFrontend.check(model, file), file=file, sha256=digest, tools=versions)
+    feed = random_inputs(source.inputs, {name: hint.shape for name, hint in spec.inputs.items()})
+
+    def compute(values: Mapping[str, Any]) -> list[Any]:
+        with _quiet():
+            function = tensorflow.saved_model.load(str(folder)).signatures[signature]
+            made = function(**{name: tensorflow.constant(value) for name, value in values.items()})
+        return [made[tensor.name].numpy() if tensor.name in made else None for tensor in source.outputs]
+
+    return replace(source, assumptions=(*source.assumptions, *prove(source, feed, compute, library="TensorFlow")))
 
 
 @contextlib.contextmanager

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import hashlib
 import io
 import json
 import logging
 import warnings
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,12 +20,14 @@ import onnx
 from edgesdk.errors import ConversionError, MissingExtraError, ModelFormatError
 from edgesdk_converters.frontends.api import SourceModel, first_line, read_bytes, refuse_pickle, require
 from edgesdk_converters.frontends.onnx import OnnxFrontend, describe
+from edgesdk_converters.frontends.proof import prove, random_inputs
 from edgesdk_converters.graph.opset import TARGET_OPSET
-from edgesdk_converters.spec import ModelSpec
+from edgesdk_converters.spec import InputHint, ModelSpec
 
 _SUFFIXES = frozenset({".pt2", ".pt", ".pth", ".ckpt", ".torchscript"})
 _HARMLESS = (".json", "archive_format", "archive_version", "version", "byteorder", ".data/serialization_id")
 """Ends of the names of an exported program's members that are text."""
+_MOST_NOTES = 5
 _INSTEAD = (
     "give package.module:factory with --state-dict FILE, or save the model by torch.export.save(torch.export.export(MODEL, INPUTS), "
     "'model.pt2')."
@@ -60,13 +64,11 @@ class TorchFrontend:
             raise _refused(content, path.name)
         torch = _torch()
         if kind == "exported":
-            made = _exported(torch, content, path.name, spec, trust_pickle=trust_pickle)
-        else:
-            model = (
-                _load_script(torch, content, path.name) if kind == "script" else _unpickle(torch, content, path.name)
-            )
-            made = _export(torch, model, *_inputs(spec, path.name), path.name)
-        return _describe(torch, made, path.name, digest)
+            made, model = _exported(torch, content, path.name, spec, trust_pickle=trust_pickle)
+            return _describe(torch, made, path.name, digest, model, spec, ())
+        model = _load_script(torch, content, path.name) if kind == "script" else _unpickle(torch, content, path.name)
+        made, notes = _export(torch, model, _inputs(spec, path.name), path.name)
+        return _describe(torch, made, path.name, digest, model, spec, notes)
 
 
 def export_module(model: Any, spec: ModelSpec, *, reference: str, state_dict: Path | None = None) -> SourceModel:
@@ -77,30 +79,47 @@ def export_module(model: Any, spec: ModelSpec, *, reference: str, state_dict: Pa
         ModelFormatError: The state dict cannot be read.
     """
     torch = _torch()
-    names, shapes = _inputs(spec, reference)
+    inputs = _inputs(spec, reference)
     digest = _load(torch, model, state_dict, reference)
-    content = _export(torch, model, names, shapes, reference)
+    content, notes = _export(torch, model, inputs, reference)
     file = reference.replace(":", ".") if state_dict is None else Path(state_dict).name
-    return _describe(torch, content, file, digest or hashlib.sha256(content).hexdigest())
+    return _describe(torch, content, file, digest or hashlib.sha256(content).hexdigest(), model, spec, notes)
 
 
-def _describe(torch: Any, content: bytes, file: str, digest: str) -> SourceModel:
+def _describe(
+    torch: Any, content: bytes, file: str, digest: str, module: Any, spec: ModelSpec, notes: Sequence[str]
+) -> SourceModel:
+    """The export, compared with the module that it was made from."""
     model = OnnxFrontend.check(onnx.load_from_string(content), file)
-    return describe(model, file=file, sha256=digest, tools={"torch": str(torch.__version__)})
+    source = describe(model, file=file, sha256=digest, tools={"torch": str(torch.__version__)})
+
+    def compute(feed: Mapping[str, Any]) -> list[Any]:
+        with _quiet(), torch.no_grad():
+            made = module(*(torch.from_numpy(value) for value in feed.values()))
+        return [value.detach().cpu().numpy() for value in _flat(torch, made)]
+
+    feed = random_inputs(source.inputs, {name: hint.shape for name, hint in spec.inputs.items()})
+    unproved = prove(source, feed, compute, library="PyTorch")
+    return replace(source, assumptions=(*source.assumptions, *notes, *unproved))
+
+
+def _flat(torch: Any, value: Any) -> list[Any]:
+    """The tensors of a module's result, in the exporters' order."""
+    return [leaf for leaf in torch.utils._pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]  # noqa: SLF001 - the exporters' own
 
 
 def _torch() -> Any:
     return require("torch", extra="torch", purpose="reading PyTorch models")
 
 
-def _inputs(spec: ModelSpec, reference: str) -> tuple[list[str], list[tuple[int, ...]]]:
-    shapes = [hint.shape for hint in spec.inputs.values()]
-    if not shapes or any(shape is None for shape in shapes):
+def _inputs(spec: ModelSpec, reference: str) -> dict[str, InputHint]:
+    """The inputs in the order of the module's arguments, each with its shape."""
+    if not spec.inputs or any(hint.shape is None for hint in spec.inputs.values()):
         raise ConversionError(
-            f"{reference}: a PyTorch module does not say what goes in. State it in a file and pass it with --spec:\n"
-            "inputs:\n  input: {shape: [1, 3, <height>, <width>]}"
+            f"{reference}: a PyTorch module does not say what goes in. State every input of its forward, in order, in a file and pass it "
+            "with --spec:\ninputs:\n  input: {shape: [1, 3, <height>, <width>]}      # add dtype: int64 where it is not float32"
         )
-    return list(spec.inputs), [tuple(shape) for shape in shapes if shape]
+    return dict(spec.inputs)
 
 
 def _kind(content: bytes, file: str) -> str:
@@ -176,8 +195,8 @@ def _load_script(torch: Any, content: bytes, file: str) -> Any:
         ) from error
 
 
-def _exported(torch: Any, content: bytes, file: str, spec: ModelSpec, *, trust_pickle: bool) -> bytes:
-    """ONNX of an exported program; its own example inputs say what goes in."""
+def _exported(torch: Any, content: bytes, file: str, spec: ModelSpec, *, trust_pickle: bool) -> tuple[bytes, Any]:
+    """ONNX of an exported program, whose own example inputs say what goes in; and the program as a module."""
     if not trust_pickle:
         member = _pickled_member(torch, content, file)
         if member is not None:
@@ -196,11 +215,8 @@ def _exported(torch: Any, content: bytes, file: str, spec: ModelSpec, *, trust_p
     names = list(spec.inputs) or None
     try:
         with _quiet(), torch.no_grad():
-            return bytes(
-                torch.onnx.export(
-                    program, dynamo=True, verbose=False, input_names=names, external_data=False
-                ).model_proto.SerializeToString(deterministic=True)
-            )
+            made = torch.onnx.export(program, dynamo=True, verbose=False, input_names=names, external_data=False)
+            return bytes(made.model_proto.SerializeToString(deterministic=True)), program.module()
     except Exception as error:  # the exporter raises its own errors, and the program's
         raise ConversionError(
             f"{file}: torch.onnx does not export it: {first_line(error)}. Export the model to ONNX where it was written, and give "
@@ -255,47 +271,99 @@ def _load(torch: Any, module: Any, state_dict: Path | None, reference: str) -> s
         ) from error
     if isinstance(weights, dict) and isinstance(weights.get("state_dict"), dict):
         weights = weights["state_dict"]
+    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        found = (
+            f"a dictionary of {', '.join(map(repr, list(weights)[:6]))}"
+            if isinstance(weights, dict)
+            else f"a {type(weights).__name__}"
+        )
+        raise ModelFormatError(
+            f"{path.name}: holds {found}, expected tensors by name. Save the weights alone: torch.save(model.state_dict(), FILE)."
+        )
+    difference = _keys_differ(list(module.state_dict()), list(weights))
+    if difference is not None:
+        raise ConversionError(f"{path.name}: does not fit {reference}: {difference}")
     try:
         module.load_state_dict(weights)
-    except Exception as error:  # torch lists all missing and unexpected keys in a RuntimeError
+    except Exception as error:  # torch lists all shapes that differ in a RuntimeError
+        said = " ".join(str(error).split())[:600].rstrip(". ")
         raise ConversionError(
-            f"{path.name}: does not fit {reference}: {str(error).strip()[:600]}. Use the state dict of this architecture."
+            f"{path.name}: does not fit {reference}: {said}. Use the state dict of this architecture."
         ) from error
     return digest
 
 
-def _export(torch: Any, module: Any, names: list[str], shapes: Sequence[tuple[int, ...]], reference: str) -> bytes:
+def _keys_differ(wanted: Sequence[str], got: Sequence[str]) -> str | None:
+    """What a state dict lacks and has too much, and what to do; None where the names are the model's."""
+    missing = [name for name in wanted if name not in set(got)]
+    foreign = [name for name in got if name not in set(wanted)]
+    if not missing and not foreign:
+        return None
+    parts = []
+    if missing:
+        parts.append(f"{len(missing)} of {len(wanted)} weights are missing ({_some(missing)})")
+    if foreign:
+        near = difflib.get_close_matches(foreign[0], missing, n=1)
+        parts.append(
+            f"{len(foreign)} are not the model's ({_some(foreign)}{f'; nearest is {near[0]!r}' if near else ''})"
+        )
+    prefix = got[0].partition(".")[0] + "." if got else ""
+    if (
+        prefix
+        and all(name.startswith(prefix) for name in got)
+        and {name.removeprefix(prefix) for name in got} == set(wanted)
+    ):
+        fix = f"Every name begins with {prefix!r}, as a wrapper of the model leaves it: save {prefix}state_dict() instead."
+    else:
+        fix = "Use the state dict of this architecture, or a factory that makes the one it belongs to."
+    return f"{', and '.join(parts)}. {fix}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:4])) + (", ..." if len(names) > 4 else "")
+
+
+def _export(torch: Any, module: Any, inputs: Mapping[str, InputHint], reference: str) -> tuple[bytes, list[str]]:
+    """ONNX of a module, by tracing; and what the tracer had to freeze."""
     target = io.BytesIO()
-    arguments = tuple(torch.zeros(shape) for shape in shapes)
+    arguments = tuple(
+        torch.zeros(hint.shape, dtype=getattr(torch, hint.dtype or "float32")) for hint in inputs.values()
+    )
     module.eval()
     try:
-        with _quiet(), torch.no_grad():
+        with _quiet() as said, torch.no_grad():
             # The tracing exporter is called deprecated, but needs nothing beside torch and writes opset 17 itself.
             torch.onnx.export(
                 module,
                 arguments,
                 target,
-                input_names=names,
+                input_names=list(inputs),
                 output_names=None,
                 opset_version=TARGET_OPSET,
                 dynamo=False,
             )
     except Exception as error:  # the exporter raises its own errors, and the module's
         raise ConversionError(
-            f"{reference}: torch.onnx does not export it: {first_line(error)}. Check that the shapes in the spec are the ones it takes."
+            f"{reference}: torch.onnx does not export it: {first_line(error)}. Check that the spec names every input of its forward, in order, "
+            "with the shape and dtype that it takes."
         ) from error
-    return target.getvalue()
+    frozen = dict.fromkeys(
+        f"traced: {' '.join(str(one.message).split())[:160]} ({Path(one.filename).name}:{one.lineno})"
+        for one in said
+        if issubclass(one.category, torch.jit.TracerWarning)
+    )
+    return target.getvalue(), list(frozen)[:_MOST_NOTES]
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporters' warnings are for their developers; what fails is raised."""
+def _quiet() -> Iterator[list[warnings.WarningMessage]]:
+    """The exporters' warnings are for their developers, and kept for who asks; what fails is raised."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(record=True) as said, contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("always")
         logger.setLevel(logging.ERROR)
         try:
-            yield
+            yield said
         finally:
             logger.setLevel(level)

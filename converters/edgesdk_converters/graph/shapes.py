@@ -12,32 +12,39 @@ from edgesdk_converters.frontends.api import Dim, SourceModel, Tensor
 from edgesdk_converters.spec import ModelSpec
 
 _CHANNELS = (1, 3, 4)
+_NO_BATCH = ("seq", "len", "time", "step", "frame", "sample", "token", "height", "width")
+"""In the name of a size: not the batch."""
 
 
 def resolve_shapes(source: SourceModel, spec: ModelSpec) -> tuple[dict[str, tuple[int, ...]], list[str]]:
     """Static shape of every input, and what had to be assumed for it.
 
-    In this order: the spec's ``shape``; metadata ``imgsz`` for the two spatial sizes; 1 for a dynamic batch. Anything
-    else that is dynamic cannot be guessed.
+    In this order: the spec's ``shape``; what it says of a dynamic size of the same name in another input; metadata ``imgsz`` for the two
+    spatial sizes; 1 for a dynamic batch. Anything else that is dynamic cannot be guessed.
 
     Raises:
         ConversionError: Dynamic sizes are left (all of them are listed, with the spec lines that fix them), or the spec's
-            shape contradicts the file's, or names an input that is not there.
+            shape or type contradicts the file's, or names an input that is not there.
     """
     problems = _unknown(spec.inputs, [tensor.name for tensor in source.inputs], source.file, "inputs")
     problems += _unknown(spec.outputs, [tensor.name for tensor in source.outputs], source.file, "outputs")
     shapes: dict[str, tuple[int, ...]] = {}
     notes: list[str] = []
     lines: list[str] = []
+    named = _named_sizes(source, spec)
     for tensor in source.inputs:
         hint = spec.inputs.get(tensor.name)
+        if hint is not None and hint.dtype not in (None, tensor.dtype):
+            problems.append(
+                f"{source.file}: input {tensor.name!r} is {tensor.dtype}, but the spec says {hint.dtype}. Leave dtype out: the file says it."
+            )
         if hint is not None and hint.shape is not None:
             problem = _contradiction(tensor, hint.shape, source.file)
             if problem:
                 problems.append(problem)
             shapes[tensor.name] = hint.shape
             continue
-        dims, assumed = _guess(tensor, source.metadata)
+        dims, assumed = _guess(tensor, source.metadata, named)
         notes += assumed
         left = [index for index, dim in enumerate(dims) if not isinstance(dim, int)]
         if left:
@@ -78,8 +85,28 @@ def pin_shapes(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> o
     return copy
 
 
-def _guess(tensor: Tensor, metadata: Mapping[str, str]) -> tuple[list[Dim], list[str]]:
-    dims: list[Dim] = list(tensor.shape)
+def _named_sizes(source: SourceModel, spec: ModelSpec) -> dict[str, int]:
+    """Dynamic sizes by name, as far as the spec states one size for each."""
+    found: dict[str, set[int]] = {}
+    for tensor in source.inputs:
+        hint = spec.inputs.get(tensor.name)
+        if hint is not None and hint.shape is not None and len(hint.shape) == len(tensor.shape):
+            for dim, size in zip(tensor.shape, hint.shape, strict=True):
+                if isinstance(dim, str):
+                    found.setdefault(dim, set()).add(size)
+    return {name: sizes.pop() for name, sizes in found.items() if len(sizes) == 1}
+
+
+def _is_batch(dims: Sequence[Dim]) -> bool:
+    """Whether the first size may be taken as a batch: not of a vector (the samples of a recording), nor where its name says otherwise."""
+    first = str(dims[0] or "").lower()
+    if len(dims) == 1:
+        return first in {"batch", "batch_size", "n", "b"}
+    return not any(word in first for word in _NO_BATCH)
+
+
+def _guess(tensor: Tensor, metadata: Mapping[str, str], named: Mapping[str, int]) -> tuple[list[Dim], list[str]]:
+    dims: list[Dim] = [named.get(dim, dim) if isinstance(dim, str) else dim for dim in tensor.shape]
     notes: list[str] = []
     spatial = _spatial(dims)
     size = _imgsz(metadata.get("imgsz"))
@@ -87,7 +114,7 @@ def _guess(tensor: Tensor, metadata: Mapping[str, str]) -> tuple[list[Dim], list
         for index, value in zip(spatial, size, strict=True):
             if not isinstance(dims[index], int):
                 dims[index] = value
-    if dims and not isinstance(dims[0], int):
+    if dims and not isinstance(dims[0], int) and _is_batch(dims):
         dims[0] = 1
         notes.append(
             f"input {tensor.name!r}: its dynamic batch size is taken as 1 (fix it: inputs: {{{tensor.name}: {{shape: [...]}}}})"

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import sys
+import types
 from pathlib import Path
 
 import pytest
 
 from edgesdk.errors import ConversionError, MissingExtraError
 from edgesdk_converters.frontends import read_source
-from edgesdk_converters.frontends.factory import FactoryFrontend
+from edgesdk_converters.frontends.factory import FactoryFrontend, build
 from edgesdk_converters.spec import ModelSpec
 
 FACTORIES = """
 import sys
+
+SIZE = 3
 
 def broken():
     return helper()
@@ -53,10 +56,19 @@ def test_factory__accepts_references_only() -> None:
     [
         (
             "broken",
-            r"raised RuntimeError: no such size \(.*factories_for_test\.py:8\)\. It is called without arguments; wrap yours",
+            r"raised RuntimeError: no such size \(.*factories_for_test\.py:10\)\. It is called without arguments; wrap yours",
         ),
-        ("leaves", r"raised SystemExit: 3 \(.*factories_for_test\.py:11\)\. It is called without arguments"),
-        ("absent", r"cannot be imported: .*'absent'\. Give package\.module:factory"),
+        ("leaves", r"raised SystemExit: 3 \(.*factories_for_test\.py:13\)\. It is called without arguments"),
+        (
+            "absent",
+            r"factories_for_test has no 'absent'\. It has: broken, helper, leaves, number, needs\. Give package\.module:factory",
+        ),
+        ("numbr", r"factories_for_test has no 'numbr'\. Did you mean 'number'\? Give package\.module:factory"),
+        ("number.numbr", r"number has no 'numbr'\. Give package\.module:factory"),
+        (
+            "SIZE",
+            r"is a int, expected a function or a class that is called without arguments and returns the model\. Name one",
+        ),
         (
             "number",
             r"made a builtins\.int, expected a torch\.nn\.Module, a Keras model or a scikit-learn estimator\. Name a factory",
@@ -87,3 +99,12 @@ def test_factory__library_that_is_missing(module: str, monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "keras", None)
     with pytest.raises(MissingExtraError, match=r"needs keras.*pip install 'edgesdk-converters\[tensorflow\]'"):
         read_source(f"{module}:needs", ModelSpec())
+
+
+def test_factory__model_that_is_made_already(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class BaseEstimator:
+        __module__ = "sklearn.base"
+
+    model = BaseEstimator()
+    monkeypatch.setitem(sys.modules, "made_for_test", types.SimpleNamespace(model=model, __name__="made_for_test"))
+    assert build("made_for_test:model") is model

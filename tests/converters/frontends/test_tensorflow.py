@@ -69,3 +69,69 @@ def test_saved_model__operator_that_onnx_has_not(tf: Any, tmp_path: Path) -> Non
     tf.saved_model.save(module, str(tmp_path / "m"), signatures={"serving_default": module.call})
     with pytest.raises(ConversionError, match=r"(?i)SelfAdjointEig.*convert the model to TFLite"):
         read_source(tmp_path / "m", ModelSpec())
+
+
+def test_saved_model__several_inputs_and_outputs(tf: Any, tmp_path: Path) -> None:
+    module = tf.Module()
+    module.call = tf.function(
+        lambda picture, ids: {"b": tf.reduce_mean(picture, [1, 2]), "a": tf.cast(ids, tf.float32) * 2.0},
+        input_signature=[
+            tf.TensorSpec((1, 4, 4, 3), tf.float32, name="picture"),
+            tf.TensorSpec((1, 5), tf.int64, name="ids"),
+        ],
+    )
+    tf.saved_model.save(module, str(tmp_path / "m"), signatures={"serving_default": module.call})
+    source = read_source(tmp_path / "m", ModelSpec())
+    assert {t.name: (t.shape, t.dtype) for t in source.inputs} == {
+        "picture": ((1, 4, 4, 3), "float32"),
+        "ids": ((1, 5), "int64"),
+    }
+    assert {t.name: t.shape for t in source.outputs} == {"a": (1, 5), "b": (1, 3)}
+    assert not [line for line in source.assumptions if "compared" in line]
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_keras__code_in_a_file_of_either_kind_is_refused(tf: Any, tmp_path: Path, suffix: str) -> None:
+    trace = tmp_path / "it-ran"
+    net = tf.keras.Sequential(
+        [tf.keras.Input((4,)), tf.keras.layers.Lambda(lambda x, at=str(trace): [open(at, "w"), x * 2][1])]  # noqa: PTH123 - what an attacker would write
+    )
+    net.save(tmp_path / f"m{suffix}")
+    trace.unlink()
+    with pytest.raises(ModelFormatError, match=r"Lambda layer.*--trust-pickle; otherwise replace the layer"):
+        read_source(tmp_path / f"m{suffix}", ModelSpec())
+    assert not trace.exists()
+
+
+def test_keras__weights_of_another_model(tf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tf.keras.Sequential([tf.keras.Input((4,)), tf.keras.layers.Dense(5)]).save_weights(tmp_path / "m.weights.h5")
+    (tmp_path / "keras_for_test.py").write_text(
+        "import tensorflow as tf\n"
+        "def net():\n    return tf.keras.Sequential([tf.keras.Input((4,)), tf.keras.layers.Dense(2)])\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(
+        ConversionError, match=r"m\.weights\.h5: does not fit keras_for_test\.net: .*Save it by model\.save_weights"
+    ):
+        read_source("keras_for_test:net", ModelSpec(), state_dict=tmp_path / "m.weights.h5")
+
+
+def test_saved_model__export_that_computes_something_else_is_refused(
+    tf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tf.Module()
+    module.call = tf.function(lambda x: x * 2.0, input_signature=[tf.TensorSpec((1, 3), tf.float32, name="x")])
+    tf.saved_model.save(module, str(tmp_path / "m"), signatures={"serving_default": module.call})
+    from tf2onnx import convert
+
+    whole = convert.from_graph_def
+
+    def wrong(*args: Any, **more: Any) -> Any:
+        model, other = whole(*args, **more)
+        for node in model.graph.node:
+            node.op_type = "Add" if node.op_type == "Mul" else node.op_type
+        return model, other
+
+    monkeypatch.setattr(convert, "from_graph_def", wrong)
+    with pytest.raises(ConversionError, match=r"of its export differs from TensorFlow \(.*give the \.onnx file"):
+        read_source(tmp_path / "m", ModelSpec())
