@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import json
 import logging
 import os
 import tempfile
@@ -135,17 +136,15 @@ def _check_file(content: bytes, file: str) -> None:
 
 def _load_keras(path: Path, *, trust_pickle: bool) -> Any:
     tensorflow = _tensorflow()
+    if not trust_pickle and has_code(path):
+        raise _refused(path.name)
     try:
         with _quiet():
             return tensorflow.keras.models.load_model(str(path), compile=False, safe_mode=not trust_pickle)
     except Exception as error:  # Keras raises ValueError, OSError, TypeError, KeyError ...
         text = str(error).lower()
         if not trust_pickle and ("safe_mode" in text or "unsafe" in text):
-            raise refuse_pickle(
-                path.name,
-                "a Keras model with Python code in it (a Lambda layer)",
-                "replace the layer by one without code.",
-            ) from error
+            raise _refused(path.name) from error
         if "no model config" in text:
             raise ModelFormatError(
                 f"{path.name}: holds weights, not a model. Give the code that makes the model, too: package.module:factory "
@@ -155,6 +154,34 @@ def _load_keras(path: Path, *, trust_pickle: bool) -> Any:
             f"{path.name}: Keras does not read it: {first_line(error)}. Save it again by model.save('NAME.keras'); custom layers: give "
             "package.module:factory."
         ) from error
+
+
+def _refused(file: str) -> ModelFormatError:
+    return refuse_pickle(
+        file, "a Keras model with Python code in it (a Lambda layer)", "replace the layer by one without code."
+    )
+
+
+def has_code(path: Path) -> bool:
+    """Whether a Keras file holds a Lambda layer. Keras' own safe mode did not look into HDF5 files before 3.11.3."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                config = json.loads(archive.read("config.json"))
+        else:
+            h5py = require("h5py", extra="tensorflow", purpose="reading Keras models")
+            with h5py.File(path, "r") as file:
+                config = json.loads(file.attrs.get("model_config", "{}"))
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, RuntimeError, NotImplementedError):
+        return False  # Keras says what is wrong with it
+    return _names_lambda(config)
+
+
+def _names_lambda(config: Any) -> bool:
+    if isinstance(config, dict):
+        coded = config.get("class_name") in ("Lambda", "__lambda__")
+        return coded or any(_names_lambda(value) for value in config.values())
+    return isinstance(config, list) and any(_names_lambda(value) for value in config)
 
 
 def _signature(content: bytes, file: str) -> str:
