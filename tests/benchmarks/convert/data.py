@@ -144,13 +144,8 @@ def _lines(target: Path) -> Any:
     return truth
 
 
-WORDS = """
-valve pump motor sensor gate dock north south open closed ready error battery voltage pressure humidity filter
-level tank alarm reset start stop enter exit total price order serial number batch street station platform
-train bus river bridge garden window kitchen library museum coffee water sugar orange silver yellow quick
-brown jumps lazy over under please caution danger notice warning keep clear push pull slowly speed limit zone
-parking loading office floor room
-""".split()
+WORDS = (HERE / "words.txt").read_text("utf-8").split()
+"""Of the rendered lines."""
 
 
 def _words(rng: np.random.Generator) -> str:

@@ -220,9 +220,12 @@ class Roads:
                 onnx2tf_seconds=round(answer["float_seconds"], 2),
                 over_onnx2tf=measure(mine.again, theirs.again).ratio,
             )
-        if "int8" not in answer:
-            return [*made, Figures(road=f"{name} int8", failed=answer["int8_error"])]
-        return [*made, self._loaded(f"{name} int8", Path(answer["int8"]).read_bytes(), content, answer["seconds"])]
+        if "int8_error" in answer:
+            made.append(Figures(road=f"{name} int8", failed=answer["int8_error"]))
+        if "int8" in answer:
+            road = f"{name} int8, per tensor" if answer.get("per_tensor") else f"{name} int8"
+            made.append(self._loaded(road, Path(answer["int8"]).read_bytes(), content, answer["seconds"]))
+        return made
 
     def _loaded(self, name: str, content: bytes, base: bytes, seconds: float) -> Figures:
         """As :meth:`_flatbuffer`; a file that was written but does not run is a failure of its own, beside the other file's figures."""

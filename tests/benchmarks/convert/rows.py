@@ -70,11 +70,6 @@ class Row:
     def _prepared(self) -> tuple[bytes, Contract]:
         spec = read_spec(self.spec) if self.spec is not None else ModelSpec()
         source = read_source(self.source, spec)
-        if source.format == "tflite":
-            from edgesdk_converters.frontends.onnx import describe
-            from edgesdk_converters.tflite.lift import lift
-
-            source = describe(lift(source.content, name=source.file), file=source.file, sha256=source.sha256)
         family = open_family(source, spec, load_profile(DEVICE), ("onnx",), Quiet())
         contract, _ = build_contract(
             source,
@@ -84,7 +79,7 @@ class Row:
             branches=family.branches,
             media=media_of(self.folder / "calibration"),
         )
-        return family.floats()[0].content, contract
+        return _full_width(family.floats()[0].content), contract
 
     @property
     def content(self) -> bytes:
@@ -125,6 +120,24 @@ class Row:
         """Calibration samples for the peers: arrays by input name with a leading sample axis."""
         feeds = list(self.feeds("calibration"))[:most]
         return {spec.name: np.stack([feed[index] for feed in feeds]) for index, spec in enumerate(self.contract.inputs)}
+
+
+def _full_width(content: bytes) -> bytes:
+    """float16 weights as float32 ones: the peers take a weight behind a Cast for an activation."""
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load_from_string(content)
+    graph = model.graph
+    halves = {one.name: one for one in graph.initializer if one.data_type == onnx.TensorProto.FLOAT16}
+    for node in [one for one in graph.node if one.op_type == "Cast" and one.input[0] in halves]:
+        values = numpy_helper.to_array(halves[node.input[0]]).astype(np.float32)
+        graph.initializer.append(numpy_helper.from_array(values, node.output[0]))
+        graph.node.remove(node)
+    read = {name for node in graph.node for name in node.input}
+    for one in [one for name, one in halves.items() if name not in read]:
+        graph.initializer.remove(one)
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 NAMES = tuple(data.BUILDERS)

@@ -41,13 +41,14 @@ def write(
     numbers: dict[int, int] = {}
     graph.tensors = []
     shared: dict[tuple[str, tuple[int, ...], bytes], int] = {}
+    names = _names(operators, inputs, outputs)
 
     def number(tensor: Tensor | None) -> int:
         if tensor is None:
             return -1
         if id(tensor) not in numbers:
             numbers[id(tensor)] = len(graph.tensors)
-            graph.tensors.append(_tensor(model, tensor, shared))
+            graph.tensors.append(_tensor(model, tensor, names[id(tensor)], shared))
         return numbers[id(tensor)]
 
     graph.inputs = [number(tensor) for tensor in inputs]
@@ -67,10 +68,30 @@ def write(
     return fb.write(model)
 
 
-def _tensor(model: Any, tensor: Tensor, shared: dict[tuple[str, tuple[int, ...], bytes], int]) -> Any:
+def _names(operators: Sequence[Operator], inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> dict[int, str]:
+    """A name of its own for each tensor, by identity: tools that read the file take the name for the tensor.
+
+    Inputs and outputs keep theirs; where a node became several operators, the later ones' results get a number.
+    """
+    within = (one for operator in operators for one in (*operator.outputs, *operator.inputs) if one is not None)
+    found: dict[int, str] = {}
+    taken: set[str] = set()
+    for tensor in (*inputs, *outputs, *within):
+        if id(tensor) in found:
+            continue
+        name, more = tensor.name, 0
+        while name in taken:
+            more += 1
+            name = f"{tensor.name}_{more}"
+        taken.add(name)
+        found[id(tensor)] = name
+    return found
+
+
+def _tensor(model: Any, tensor: Tensor, name: str, shared: dict[tuple[str, tuple[int, ...], bytes], int]) -> Any:
     schema = fb.schema()
     made = schema.TensorT()
-    made.name = tensor.name.encode()
+    made.name = name.encode()
     made.shape = list(tensor.shape)
     made.hasRank = True
     made.type = tensor_type(tensor.dtype)

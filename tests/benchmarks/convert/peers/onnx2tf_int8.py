@@ -48,11 +48,20 @@ with np.load(job["calibration"]) as arrays:
         if rows.ndim == 4:
             zeros = "[[[[" + ",".join(["0"] * rows.shape[3]) + "]]]]"
             data[-2:] = [zeros, zeros.replace("0", "1")]
-seconds, wrong = run("-oiqt", *data, folder="int8")
-made = sorted((output / "int8").glob("*_integer_quant.tflite"))
-made = [path for path in made if "full" not in path.name]
-if wrong or not made:
-    answer["int8_error"] = wrong or "no integer_quant file was written"
-else:
-    answer.update(int8=str(made[0]), seconds=seconds)
+
+
+def int8(*more: str, folder: str) -> tuple[str, float, str]:
+    """The file (empty where there is none), its CPU seconds and what went wrong: at writing or, as here, only at loading."""
+    seconds, wrong = run("-oiqt", *data, *more, folder=folder)
+    made = [path for path in sorted((output / folder).glob("*_integer_quant.tflite")) if "full" not in path.name]
+    return (str(made[0]) if made and not wrong else ""), seconds, wrong or "no integer_quant file was written"
+
+
+path, seconds, wrong = int8(folder="int8")
+if not path:
+    answer["int8_error"] = wrong
+    path, seconds, _ = int8("-qt", "per-tensor", folder="int8-per-tensor")
+    answer["per_tensor"] = bool(path)
+if path:
+    answer.update(int8=path, seconds=seconds)
 print(json.dumps(answer))

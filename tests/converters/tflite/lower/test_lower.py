@@ -44,6 +44,15 @@ def test_lower__names_and_signature_are_kept(onnx_graph: Check) -> None:
     assert len(set(names)) == len(names)
 
 
+def test_lower__node_of_several_operators_names_each_tensor_once(onnx_graph: Check) -> None:
+    """ReduceL2 is SUM and SQRT; litert-quantizer refuses a file with two tensors of one name."""
+    model = fb.read(lower(onnx_graph("g (float[2,3] x) => (float[2,1] y) { y = ReduceL2<axes=[1]>(x) }")))
+    names = [fb.text(tensor.name) for tensor in model.subgraphs[0].tensors]
+    assert len(model.subgraphs[0].operators) > 1
+    assert len(set(names)) == len(names)
+    assert names[model.subgraphs[0].outputs[0]] == "y"
+
+
 def test_lower__constants_lie_aligned(onnx_graph: Check) -> None:
     arrays = {"w": weight(4, 3, 3, 3), "v": weight(7, 4, 1, 1), "b": weight(7)}
     text = "g (float[1,3,8,8] x) => (float[1,7,8,8] y) { c = Conv<pads=[1,1,1,1]>(x, w) y = Conv(c, v, b) }"
