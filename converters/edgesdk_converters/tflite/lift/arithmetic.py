@@ -53,7 +53,7 @@ _REDUCTIONS = {
 def _operands(graph: Builder, indices: Sequence[int]) -> tuple[list[str], bool]:
     """Values in one layout: channels first where one of them is so already and the others can follow."""
     four = [index for index in indices if len(graph.shape(index)) == 4]
-    if not any(graph.is_first(index) for index in four):
+    if not any(graph.is_first(index) for index in four) or any(len(graph.shape(index)) > 4 for index in indices):
         return [graph.plain(index) for index in indices], False
     names = []
     for index in indices:
@@ -161,7 +161,7 @@ def _over_channels(graph: Builder, op: Op) -> None:
 @lifts(*_REDUCTIONS)
 def _reduce(graph: Builder, op: Op) -> None:
     rank = len(graph.shape(op.inputs[0]))
-    axes = sorted(int(axis) % rank for axis in np.atleast_1d(graph.known(op.inputs[1])))
+    axes = sorted({int(axis) % rank for axis in np.atleast_1d(graph.known(op.inputs[1]))})
     keep = bool(op.option("keepDims", default=False))
     (source,), first = _operands(graph, op.inputs[:1])
     if first and not keep and axes != [1, 2]:
@@ -192,4 +192,8 @@ def _arg(graph: Builder, op: Op) -> None:
 
 @lifts("SELECT", "SELECT_V2")
 def _select(graph: Builder, op: Op) -> None:
-    graph.set_plain(op.outputs[0], graph.node("Where", [graph.plain(index) for index in op.inputs]))
+    names = [graph.plain(index) for index in op.inputs]
+    ranks = [len(graph.shape(index)) for index in op.inputs]
+    if op.kind == "SELECT" and ranks[0] == 1 < ranks[1]:  # the first SELECT chooses whole rows by a vector
+        names[0] = graph.node("Reshape", [names[0], graph.ints([-1, *[1] * (ranks[1] - 1)])])
+    graph.set_plain(op.outputs[0], graph.node("Where", names))

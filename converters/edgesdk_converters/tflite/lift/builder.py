@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from edgesdk_converters.tflite import flatbuffer as fb
+from edgesdk_converters.tflite.lift.densify import densify
 
 Array = NDArray[Any]
 
@@ -75,35 +76,52 @@ class Builder:
         self._tensors = model.subgraphs[0].tensors
         self._plain: dict[int, str] = {}
         self._first: dict[int, str] = {}
+        self._computed: dict[int, Array] = {}
         self._names: set[str] = set()
         self.nodes: list[Any] = []
         self.initializers: dict[str, Any] = {}
 
     # -- tensors ------------------------------------------------------------------------------------------------
 
+    def _tensor(self, index: int) -> Any:
+        if index < 0:  # how the format says "none"
+            raise CannotLiftError("it lacks an input or output")
+        return self._tensors[index]
+
     def shape(self, index: int) -> tuple[int, ...]:
         """Static shape as in the file, channels last."""
-        return tuple(fb.ids(self._tensors[index].shape))
+        return tuple(fb.ids(self._tensor(index).shape))
 
     def dtype(self, index: int) -> str:
         """Numpy name."""
-        return fb.type_name(self._tensors[index].type)
+        return fb.type_name(self._tensor(index).type)
 
     def name(self, index: int) -> str:
         """In the file."""
-        return fb.text(self._tensors[index].name) or f"tensor_{index}"
+        return fb.text(self._tensor(index).name) or f"tensor_{index}"
 
     def value(self, index: int) -> Array | None:
         """Of a constant; None where it is computed."""
-        tensor = self._tensors[index]
+        if index in self._computed:
+            return self._computed[index]
+        tensor = self._tensor(index)
         raw = fb.constant(self._model, tensor)
         if raw is None:
             return None
         kind = self.dtype(index)
         if kind not in _DTYPES:
             raise CannotLiftError(f"its constant {self.name(index)!r} is {kind}")
-        values: Array = np.frombuffer(raw, _DTYPES[kind]).reshape(self.shape(index))
-        return values
+        scale = getattr(tensor.quantization, "scale", None)
+        if _DTYPES[kind] in (np.int8, np.uint8) and scale is not None and len(scale):
+            raise CannotLiftError(f"its constant {self.name(index)!r} is quantized already")
+        stored: Array = np.frombuffer(raw, _DTYPES[kind])
+        if tensor.sparsity is not None:
+            return densify(stored, self.shape(index), tensor.sparsity)
+        return stored.reshape(self.shape(index))
+
+    def set_value(self, index: int, value: Array) -> None:
+        """Say what a tensor is, where an operator only unpacks a constant."""
+        self._computed[index] = value
 
     def known(self, index: int) -> Array:
         """Of a constant that must be one."""

@@ -158,4 +158,9 @@ def _dequantize(graph: Builder, op: Op) -> None:
     value = graph.known(op.inputs[0])
     if value.dtype != np.float16:
         raise CannotLiftError("the model is quantized already")
-    graph.set_plain(op.outputs[0], graph.constant(value.astype(np.float32), graph.name(op.inputs[0])))
+    graph.set_value(op.outputs[0], value.astype(np.float32))
+
+
+@lifts("DENSIFY")
+def _densify(graph: Builder, op: Op) -> None:
+    graph.set_value(op.outputs[0], graph.known(op.inputs[0]))

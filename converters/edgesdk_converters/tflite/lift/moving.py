@@ -73,6 +73,8 @@ def _strided_slice(graph: Builder, op: Op) -> None:
     flags = {name: int(op.option(f"{name}Mask")) for name in ("begin", "end", "ellipsis", "newAxis", "shrinkAxis")}
     if flags["ellipsis"] or flags["newAxis"]:
         raise CannotLiftError("it has an ellipsis or a new axis")
+    if op.option("offset", default=False):
+        raise CannotLiftError("its ends are counted from its beginnings")
     for axis in range(len(begin)):
         bit = 1 << axis
         if flags["shrinkAxis"] & bit:

@@ -10,6 +10,7 @@ from edgesdk_converters.tflite.lower import cleanup, expand, fusion, importer, q
 from edgesdk_converters.tflite.lower.lowering import Lowering
 from edgesdk_converters.tflite.lower.pixels import dequantize_directly
 from edgesdk_converters.tflite.lower.problems import raise_all
+from edgesdk_converters.tflite.lower.quantized_operators import pair_operators
 
 OLDEST_OPSET = 13
 """Of the operators that families read; older models are raised first."""
@@ -44,7 +45,7 @@ def _lowered(model: onnx.ModelProto, name: str) -> tuple[Lowering, list[NodeProb
     keep_float: frozenset[str] = frozenset()
     refused: frozenset[expand.Key] = frozenset()
     try:
-        model = quantized_weights.unfold(_raised(model, name))
+        model = pair_operators(quantized_weights.unfold(_raised(model, name)))
     except ConversionError as error:
         problem = NodeProblem(name, "opset", str(error).partition(": ")[2].strip("."))
         return Lowering(importer.empty(name)), [problem]

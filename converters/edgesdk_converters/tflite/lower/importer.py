@@ -34,6 +34,8 @@ _DTYPES = frozenset(
         "uint16",
     }
 )
+_LIKE_INPUT = frozenset({"MeanVarianceNormalization"})
+"""Operators whose result has the shape of their input, which onnx's inference does not know."""
 
 
 Shapes = dict[str, tuple[str, tuple[int, ...] | None]]
@@ -125,6 +127,10 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     light.functions.extend(model.functions)
     light.graph.name = model.graph.name or "graph"
     light.graph.node.extend(model.graph.node)
+    for node in light.graph.node:
+        if node.op_type in _LIKE_INPUT and not node.domain:
+            node.op_type = "Relu"
+            del node.attribute[:]
     light.graph.input.extend(model.graph.input)
     light.graph.output.extend(model.graph.output)
     named = {value.name for value in model.graph.input}
