@@ -59,7 +59,7 @@ def build_contract(
         media: Decides the default of a 4-D float input: pictures, or arrays as they are.
 
     Raises:
-        ConversionError: Recordings, and no spec that says how they go in.
+        ConversionError: Recordings, and no spec that says how they go in; labels of the spec that are not as many as there are classes.
     """
     notes: list[str] = []
     metadata = _read_metadata(source.metadata)
@@ -84,24 +84,45 @@ def build_contract(
             )
         )
     quantization = {tensor.name: tensor.quantization for tensor in source.outputs}
+    described = tuple(
+        OutputSpec(
+            name=facts.name,
+            shape=facts.shape,
+            dtype=facts.dtype,
+            branches=_branches(facts, spec.outputs.get(facts.name), branches.get(facts.name, ()), task),
+            quantization=quantization.get(facts.name),
+        )
+        for facts in outputs
+    )
+    labels = spec.labels or metadata.labels
+    wrong = _labels_that_do_not_fit(labels, described) if task == "raw" else ""
+    if wrong and spec.labels:
+        raise ConversionError(f"{source.file}: {wrong}. Give one label per class, in the order of the class ids.")
+    if wrong:
+        notes.append(f"the file's own labels are left out: {wrong}")
+        labels = ()
     contract = Contract(
         task=task,
         inputs=tuple(inputs),
-        outputs=tuple(
-            OutputSpec(
-                name=facts.name,
-                shape=facts.shape,
-                dtype=facts.dtype,
-                branches=_branches(facts, spec.outputs.get(facts.name), branches.get(facts.name, ()), task),
-                quantization=quantization.get(facts.name),
-            )
-            for facts in outputs
-        ),
-        labels=spec.labels or metadata.labels,
+        outputs=described,
+        labels=labels,
         options=dict(spec.options),
     )
     notes += [f"from the file's metadata: {line}" for line in metadata.says] if not spec.task else []
     return contract, notes
+
+
+def _labels_that_do_not_fit(labels: Sequence[str], outputs: Sequence[OutputSpec]) -> str:
+    """What is wrong with labels of a raw model, whose task cannot say it; empty where they name the classes, or there is no class vector."""
+    classes = {
+        (len(range(*slice(branch.start, branch.stop).indices(size))) if branch.axis == branch.class_axis else size)
+        for output in outputs
+        for branch in output.branches
+        if branch.class_axis is not None and (size := output.shape[branch.class_axis])
+    }
+    if not labels or not classes or len(labels) in classes:
+        return ""
+    return f"{len(labels)} labels, but its class vectors have {' and '.join(map(str, sorted(classes)))} classes"
 
 
 def _branches(facts: OutputFacts, hint: OutputHint | None, found: tuple[Branch, ...], task: str) -> tuple[Branch, ...]:

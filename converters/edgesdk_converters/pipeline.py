@@ -32,7 +32,7 @@ from edgesdk_converters.report.record import CalibrationFindings
 from edgesdk_converters.samples import gather
 from edgesdk_converters.spec import ModelSpec, read_spec
 from edgesdk_converters.variants import Form, Wish
-from edgesdk_converters.variants.opening import demand_recipes, formats_for, open_family
+from edgesdk_converters.variants.opening import demand_recipes, formats_for, open_family, unfit_recipes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +127,7 @@ def convert(
     progress.say(f"{model.file}: {model.format}, {len(model.content):,} bytes")
     formats = formats_for(model, profile, formats)
     demand_recipes(profile, formats, optimize)
+    unfit = unfit_recipes(profile, formats, optimize, [wish.recipe.name for wish in wishes])
     family = open_family(model, stated, profile, formats, progress)
     media = media_of(calibration)
     contract, notes = build_contract(
@@ -173,7 +174,7 @@ def convert(
             device=profile.id,
         ),
         licence=licence or _licence(stated, model),
-        assumptions=(*family.notes, *notes, *samples.notes),
+        assumptions=(*family.notes, *notes, *samples.notes, *unfit),
         # Only what was overruled: a reason for nothing would make every later reader suspect a good bundle.
         allowed=allow if overruled or not quantized else None,
     )

@@ -13,6 +13,7 @@ from edgesdk.bundle.manifest import Contract
 from edgesdk.errors import CalibrationError
 from edgesdk_converters.calibration import CalibrationSet
 from edgesdk_converters.graph.simplify import random_feed
+from edgesdk_converters.guard.metrics import metric_for
 from edgesdk_converters.progress import Progress
 
 Array = NDArray[Any]
@@ -62,7 +63,11 @@ def gather(
         noise = random_feed([(spec.shape, spec.dtype, spec.source) for spec in contract.inputs])
         return Samples(calibration=None, held_out=[[noise]], notes=(note,))
     whole = _read(Path(calibration), contract, run, progress)
-    notes = [f"calibration folder: {problem}" for problem in whole.problems[:20]]
+    notes = [
+        f"{name} folder: {problem}"
+        for name, data in (("calibration", whole), ("evaluation", judged))
+        for problem in (data.problems[:20] if data is not None else ())
+    ]
     used = whole
     if judged is None:
         used, judged = whole.split()
@@ -73,6 +78,7 @@ def gather(
             )
         elif len(judged.units) < FEW:
             notes.append(f"judged on {_count(judged)} only: give 50 calibration samples or more, or --evaluation")
+    notes += _unused_labels(judged, contract)
     return Samples(
         calibration=used.thinned(),
         held_out=judged.units,
@@ -96,3 +102,13 @@ def _count(data: CalibrationSet) -> str:
     return f"{samples} held-out sample{'s' if samples > 1 else ''}" + (
         f" ({inferences} inferences)" if inferences > samples else ""
     )
+
+
+def _unused_labels(data: CalibrationSet, contract: Contract) -> list[str]:
+    """A word about labels that nothing is compared with."""
+    metric = metric_for(contract)
+    if (metric is not None and metric.labelled) or not any(label is not None for label in data.labels):
+        return []
+    return [
+        f"the labels of the samples are not used: task {contract.task!r} has no class vector or text to compare them with"
+    ]

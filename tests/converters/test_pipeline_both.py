@@ -13,7 +13,8 @@ import pytest
 
 from edgesdk.bundle import Bundle
 from edgesdk.bundle.manifest import ImageInput, Measurement
-from edgesdk.errors import ConfigError, ConversionError, NotExpressibleError
+from edgesdk.errors import CalibrationError, ConfigError, ConversionError, NotExpressibleError
+from edgesdk.profiles import load_profile
 from edgesdk_converters.guard.budget import Budget
 from edgesdk_converters.guard.judge import Judge
 from edgesdk_converters.pipeline import Conversion, convert
@@ -192,3 +193,92 @@ def test_convert__a_float_form_that_is_wrong_stops_everything(
     with pytest.raises(ConversionError, match=r"(?s)not even a float form.*onnx-fp32: branch 'y': SNR 3\.0 dB"):
         run(small)
     assert not (tmp_path / "out.edge").exists()
+
+
+def test_convert__int8_tflite_goes_in_as_it_is(classifier: onnx.ModelProto, run: Run, tmp_path: Path) -> None:
+    content = contents(run(classifier, formats=("tflite",)))["model.int8.tflite"]
+    source = tmp_path / "int8.tflite"
+    source.write_bytes(content)
+    result = convert(
+        source, device="raspberry-pi-4", calibration=tmp_path / "calibration", output=tmp_path / "again.edge"
+    )
+    assert result.ok
+    assert contents(result) == {"model.int8.tflite": content}
+    (measured,) = result.measurements.variants
+    assert measured.kept
+    assert measured.reasons == ()
+    assert any("is quantized already, so it stays TFLite, as it is" in note for note in result.assumptions)
+
+
+def test_convert__a_recipe_that_the_board_has_no_use_for_is_not_tried_silently(
+    small: onnx.ModelProto, run: Run
+) -> None:
+    result = run(small, recipe="w4", optimize="speed")
+    (note,) = [note for note in result.assumptions if note.startswith("recipe w4 in tflite for raspberry-pi-4:")]
+    assert note.endswith("tflite does not express it. Ask for onnx")
+
+
+def test_convert__a_board_that_supports_none_of_the_recipes(
+    small: onnx.ModelProto, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    profile = load_profile("coral-dev-board")
+    only = msgspec.structs.replace(profile.backends[0], precisions=("bf16",))
+    board = msgspec.structs.replace(profile, backends=(only,))
+    monkeypatch.setattr("edgesdk_converters.pipeline.load_profile", lambda _: board)
+    with pytest.raises(
+        ConversionError,
+        match=r"(?s)coral-dev-board supports none of the recipes:\n  auto: .*Convert for another device",
+    ):
+        run(small)
+    assert not (tmp_path / "out.edge").exists()
+
+
+def test_convert__nan_in_the_evaluation_names_the_node(
+    parse: Callable[[str], onnx.ModelProto], run: Run, tmp_path: Path
+) -> None:
+    text = (
+        '<ir_version: 8, opset_import: ["": 17]> g (float[1, 3, 16, 16] x) => (float[1, 3, 16, 16] y) '
+        "{ a = Relu (x) b = Sqrt (x) y = Add (a, b) }"
+    )
+    samples = np.random.default_rng(0).uniform(0.1, 1, (8, 3, 16, 16)).astype(np.float32)
+    samples[5, 1, 2, 3] = -1.0
+    (tmp_path / "evaluation").mkdir()
+    np.save(tmp_path / "evaluation" / "samples.npy", samples)
+    with pytest.raises(
+        CalibrationError,
+        match=r"held-out inference 5: the source's output 'y' holds NaN.*it begins at node '[^']+' \(Sqrt\)",
+    ):
+        run(parse(text), evaluation=tmp_path / "evaluation")
+
+
+def test_convert__labels_without_use_are_not_dropped_silently(
+    small: onnx.ModelProto, run: Run, tmp_path: Path, feeds: list[list[np.ndarray]]
+) -> None:
+    for number, feed in enumerate(feeds[:12]):
+        folder = tmp_path / "labelled" / ("day" if number % 2 else "night")
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / f"{number}.npy", feed[0])
+    result = run(small, evaluation=tmp_path / "labelled", recipe="float16")
+    assert "the labels of the samples are not used: task 'raw' has no class vector or text to compare them with" in (
+        result.assumptions
+    )
+
+
+def test_convert__sub_folders_that_are_no_labels_are_said_of_the_evaluation_too(
+    classifier: onnx.ModelProto, run: Run, tmp_path: Path, feeds: list[list[np.ndarray]]
+) -> None:
+    for number, feed in enumerate(feeds[:12]):
+        folder = tmp_path / "labelled" / ("day" if number % 2 else "night")
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / f"{number}.npy", feed[0])
+    result = run(classifier, evaluation=tmp_path / "labelled", recipe="float16", spec=_by_class(tmp_path))
+    assert any(
+        note.startswith("evaluation folder: its sub-folders (day, night ...) are no labels")
+        for note in result.assumptions
+    )
+
+
+def _by_class(folder: Path) -> Path:
+    spec = folder / "model.yaml"
+    spec.write_text("outputs:\n  y: {class_axis: 1}\n", encoding="utf-8")
+    return spec

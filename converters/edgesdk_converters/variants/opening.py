@@ -45,6 +45,17 @@ def demand_recipes(profile: DeviceProfile, formats: Sequence[Format], optimize: 
         found[0].demand(profile)
 
 
+def unfit_recipes(
+    profile: DeviceProfile, formats: Sequence[Format], optimize: Literal["speed", "size"], asked: Sequence[str]
+) -> list[str]:
+    """What speaks against recipes that were asked for by name: they are tried all the same, but not silently."""
+    found = []
+    for kind in formats:
+        reasons = suitable(profile, kind, optimize=optimize).reasons
+        found += [f"recipe {name} in {kind} for {profile.id}: {reasons[name]}" for name in asked if name in reasons]
+    return found
+
+
 def open_family(
     model: SourceModel, spec: ModelSpec, profile: DeviceProfile, formats: tuple[Format, ...], progress: Progress
 ) -> Family:
