@@ -74,9 +74,10 @@ def _names(operators: Sequence[Operator], inputs: Sequence[Tensor], outputs: Seq
     Inputs and outputs keep theirs; where a node became several operators, the later ones' results get a number.
     """
     within = (one for operator in operators for one in (*operator.outputs, *operator.inputs) if one is not None)
-    found: dict[int, str] = {}
-    taken: set[str] = set()
-    for tensor in (*inputs, *outputs, *within):
+    # An output of the name of an input is that input, copied: both keep it, as callers find them by it.
+    found = {id(tensor): tensor.name for tensor in (*inputs, *outputs)}
+    taken = set(found.values())
+    for tensor in within:
         if id(tensor) in found:
             continue
         name, more = tensor.name, 0
