@@ -11,6 +11,7 @@ from edgesdk_converters.tflite.lower.lowering import Lowering
 from edgesdk_converters.tflite.lower.pixels import dequantize_directly
 from edgesdk_converters.tflite.lower.problems import raise_all
 from edgesdk_converters.tflite.lower.quantized_operators import pair_operators
+from edgesdk_converters.tflite.lower.registry import rule_of
 
 OLDEST_OPSET = 13
 """Of the operators that families read; older models are raised first."""
@@ -94,7 +95,9 @@ def _of_the_model(
         ancestors = ["/".join(parts[:count]) for count in range(len(parts) - 1, 0, -1)]
         name = next((name for name in ancestors if name in own), None)
         if problem.node in own or name is None:
-            kept.append(problem)
+            # What the family said of it: a spelling knows less of what TFLite lacks.
+            known = rule_of(problem.op_type) is not None
+            kept.append(first.get((problem.node, problem.op_type), problem) if known else problem)
         elif name not in told:
             told.add(name)
             kept.append(first.get((name, own[name]), NodeProblem(name, own[name], problem.reason, problem.fix)))

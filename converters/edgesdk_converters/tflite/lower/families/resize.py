@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from edgesdk_converters.tflite.lower.ir import Array, Node
+from edgesdk_converters.tflite.lower.folding import evaluate
+from edgesdk_converters.tflite.lower.ir import Array, Graph, Info, Node
 from edgesdk_converters.tflite.lower.layout import channels_last
 from edgesdk_converters.tflite.lower.lowering import Lowering
 from edgesdk_converters.tflite.lower.registry import Int8, lowers
+
+_SAMPLING = frozenset({"mode", "coordinate_transformation_mode", "nearest_mode"})
 
 
 @lowers("Resize", int8=Int8("same"))
@@ -35,7 +38,7 @@ def resize(ctx: Lowering, node: Node) -> None:
         ctx.bind(node.outputs[0], value.tensor, value.layout)
         return
     if mode == "nearest":
-        _nearest(ctx, node, transform, scales)
+        _nearest(ctx, node, scales)
     else:
         _linear(ctx, node, transform, scales)
 
@@ -51,36 +54,34 @@ def _scales(ctx: Lowering, node: Node, source: tuple[int, ...], target: tuple[in
     return [t / s for s, t in zip(source, target, strict=True)]
 
 
-def _coordinates(size: int, made: int, scale: float, transform: str) -> Array:
-    """Where each element is taken from, in float32 like ONNX Runtime, whose rounding decides between two neighbours."""
-    at, factor, half = np.arange(made, dtype=np.float32), np.float32(scale), np.float32(0.5)
-    if transform == "asymmetric":
-        return np.asarray(at / factor)
-    if transform == "align_corners":
-        return np.asarray(at * np.float32(size - 1) / np.float32(made - 1)) if made > 1 else np.zeros(1, np.float32)
-    if transform == "pytorch_half_pixel" and made <= 1:
-        return np.zeros(made, np.float32)
-    middle = np.asarray((at + half) / factor - half)
-    if transform == "half_pixel_symmetric":
-        adjust = np.float32(made) / (factor * np.float32(size))
-        return np.asarray(np.float32(size) / np.float32(2) * (np.float32(1) - adjust) + middle)
-    return middle
+def _taken(ctx: Lowering, node: Node, axis: int, scale: float) -> Array:
+    """Where ONNX Runtime takes each element of an axis from: what it makes of 0, 1, 2 and so on.
+
+    Its rounding decides between two neighbours where a position lies between them, and follows no formula of the standard.
+    """
+    size, made = ctx.shape(node.inputs[0])[axis], ctx.shape(node.outputs[0])[axis]
+    stated = ctx.constant(node.input(2)) if node.input(2) else None
+    by_scale = stated is not None and stated.size > 0
+    values: dict[str, Array] = {
+        "line": np.arange(size, dtype=np.float32).reshape(1, 1, 1, size),
+        "scales": np.asarray([1, 1, 1, scale], np.float32),
+        "sizes": np.asarray([1, 1, 1, made], np.int64),
+    }
+    infos = {name: Info(name, tuple(value.shape), value.dtype.name, value) for name, value in values.items()}
+    kept = {key: value for key, value in node.attributes.items() if key in _SAMPLING}
+    inputs = ["line", "", "scales"] if by_scale else ["line", "", "", "sizes"]
+    graph = Graph("line", [], infos, [], [], ctx.graph.opset)
+    return evaluate(graph, [Node("Resize", "line", inputs, ["taken"], kept)], ["taken"])[0].reshape(-1)
 
 
-def _picked(size: int, made: int, scale: float, transform: str, rounding: str) -> Array:
-    where = _coordinates(size, made, scale, transform)
-    picked = {
-        "floor": np.floor(where),
-        "ceil": np.ceil(where),
-        "round_prefer_ceil": np.floor(where + 0.5),
-    }.get(rounding, np.ceil(where - 0.5))
-    return np.clip(picked, 0, size - 1).astype(np.int64)
-
-
-def _nearest(ctx: Lowering, node: Node, transform: str, scales: list[float]) -> None:
+def _nearest(ctx: Lowering, node: Node, scales: list[float]) -> None:
     source, target = ctx.shape(node.inputs[0]), ctx.shape(node.outputs[0])
-    rounding = node.attribute("nearest_mode", "round_prefer_floor")
-    picked = {a: _picked(source[a], target[a], scales[a], transform, rounding) for a in range(len(source))}
+    picked = {
+        axis: np.arange(source[axis])
+        if source[axis] == target[axis] and scale == 1.0
+        else _taken(ctx, node, axis, scale).astype(np.int64)
+        for axis, scale in enumerate(scales)
+    }
     axes = [axis for axis in picked if not np.array_equal(picked[axis], np.arange(source[axis]))]
     if not axes:
         value = ctx.value(node.inputs[0])
@@ -127,7 +128,7 @@ def _linear(ctx: Lowering, node: Node, transform: str, scales: list[float]) -> N
     modes = {"half_pixel": (False, True), "pytorch_half_pixel": (False, True), "half_pixel_symmetric": (False, True)}
     corners, half = modes.get(transform, (transform == "align_corners", False))
     for axis in range(2, rank):
-        want = np.clip(_coordinates(source[axis], target[axis], scales[axis], transform), 0, source[axis] - 1)
+        want = _taken(ctx, node, axis, scales[axis])
         have = _tflite_linear(source[axis], target[axis], corners, half)
         if not np.allclose(want, have, atol=1e-4 * source[axis] / max(source[axis], 64)):
             ctx.refuse(

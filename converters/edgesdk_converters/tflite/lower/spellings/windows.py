@@ -20,7 +20,9 @@ class _Windows:
         self.s = s
         self.size = s.shape()[2:]
         count = len(self.size)
-        self.kernel = [int(v) for v in s.attribute("kernel_shape")]
+        self.kernel = [int(v) for v in s.attribute("kernel_shape") or ()]
+        if len(self.kernel) != count or count == 0:
+            s.refuse("its kernel_shape does not fit its input", "Check the model with onnx.checker")
         self.strides = [int(v) for v in s.attribute("strides") or [1] * count]
         self.dilations = [int(v) for v in s.attribute("dilations") or [1] * count]
         known = s.graph.infos.get(s.node.outputs[0])
@@ -34,6 +36,9 @@ class _Windows:
             reach = (self.kernel[axis] - 1) * self.dilations[axis] + 1
             last = (self.made[axis] - 1) * self.strides[axis] + reach
             begin = stated[axis]
+            room = self.size[axis] + begin + stated[axis + count]
+            if auto in ("NOTSET", "VALID", "") and reach > room:
+                s.refuse(f"its window of {reach} is larger than the {room} it looks at", "Pad its input")
             behind = self.size[axis] + (begin if s.attribute("ceil_mode", 0) else reach)
             if auto.startswith("SAME"):
                 total = max(last - self.size[axis], 0)
