@@ -9,91 +9,149 @@ from typing import Any
 
 import msgspec
 
+from edgesdk.cli.arguments import whole
 from edgesdk.cli.main import Command
+
+_EPILOG = """\
+The least that works:
+
+  edgesdk convert model.onnx --device raspberry-pi-5 --calibration samples --output model.edge
+
+What the model file does not say of itself (colour, mean and std, task, labels) goes into --spec model.yaml. A variant is only kept where
+it is close enough to the source and worth it; without limits: 20 dB in every branch, 98 % of the decisions, not slower, smaller.
+
+exit codes: 0 the bundle holds a quantized variant, or --allow said why not; 1 only float passed, or the conversion failed;
+2 the command line is wrong; 130 stopped by Ctrl-C. A bundle is written whole or not at all.
+"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _EPILOG
     parser.add_argument(
         "model",
         metavar="MODEL",
-        help=".onnx, .tflite, .pt2, .keras, .h5 file, SavedModel folder, or package.module:factory (PyTorch, Keras, scikit-learn)",
+        help=".onnx, .tflite, .pt2, .keras or .h5 file, SavedModel folder, or package.module:factory (PyTorch, Keras, scikit-learn)",
     )
-    parser.add_argument("--device", required=True, metavar="ID", help="device profile: edgesdk profile list")
     parser.add_argument(
-        "--calibration", required=True, type=Path, metavar="DIR", help="typical inputs: pictures, .wav, .npy or .npz"
+        "--device", required=True, metavar="ID", help="board: an id of `edgesdk profile list`, or a profile's file"
     )
-    parser.add_argument("--spec", type=Path, metavar="FILE", help="model.yaml: what the model file does not say")
     parser.add_argument(
+        "--calibration",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="typical inputs, 50 or more: pictures, .wav, .npy or .npz; sub-folders or labels.csv may name their classes",
+    )
+    parser.add_argument("--output", required=True, type=Path, metavar="NAME.edge", help="the bundle to write")
+
+    source = parser.add_argument_group("the model")
+    source.add_argument("--spec", type=Path, metavar="FILE", help="model.yaml: what the model file does not say")
+    source.add_argument(
+        "--state-dict", type=Path, metavar="FILE", help="weights for the PyTorch module that a factory returns"
+    )
+    source.add_argument(
+        "--trust-pickle", action="store_true", help="open sources that can run any code when they are opened"
+    )
+
+    made = parser.add_argument_group("what is made")
+    made.add_argument(
         "--recipe",
         action="append",
         metavar="NAME",
-        help="auto (default), w8a8, w8a16, w4a8, dynamic, w8, w4, float16, or a file; several make a variant each",
+        help="auto (default) searches; w8a8, w8a16, w4a8, dynamic, w8, w4, float16, or a recipe's file; several make a variant each",
     )
-    parser.add_argument("--plan", type=Path, metavar="FILE", help="do again what this plan.json says; no search")
-    parser.add_argument("--format", action="append", choices=("onnx", "tflite"), help="write only this; twice for both")
-    parser.add_argument("--evaluation", type=Path, metavar="DIR", help="judge on these instead of a held-out fifth")
+    made.add_argument(
+        "--plan", type=Path, metavar="FILE", help="do again what the plan.json of a bundle says, without a search"
+    )
+    made.add_argument(
+        "--format",
+        action="append",
+        choices=("onnx", "tflite"),
+        help="write only this; twice for both; default: what the board's backends take",
+    )
+    made.add_argument(
+        "--no-fallback", action="store_true", help="leave the float variants out where a quantized one passes"
+    )
+
     limits = parser.add_argument_group("what a quantized variant may cost")
-    limits.add_argument("--optimize", choices=("speed", "size"), default="speed", help="speed (default) or size")
-    limits.add_argument("--max-drop", metavar="PP", help="of the task's own figure or accuracy, for example 0.5pp")
+    limits.add_argument(
+        "--evaluation",
+        type=Path,
+        metavar="DIR",
+        help="judge on these inputs; default: a fifth of the calibration samples",
+    )
+    limits.add_argument(
+        "--optimize",
+        choices=("speed", "size"),
+        default="speed",
+        help="speed (default) refuses what is slower than float; size does not",
+    )
+    limits.add_argument(
+        "--max-drop",
+        metavar="PP",
+        help="most that the task's own figure may lose, for example 0.5pp: accuracy where labels are given",
+    )
     limits.add_argument(
         "--min-fidelity",
         action="append",
         metavar="LIMIT",
-        help="20dB per branch, or agreement 0.98; may be given twice",
+        help="least of every branch: 25dB of signal to noise, or 0.99 of agreement; once for each",
     )
-    limits.add_argument("--min-speedup", metavar="FACTOR", help="over float, for example 1.5")
-    limits.add_argument("--max-size", metavar="BYTES", help="of a model file, for example 4MiB")
+    limits.add_argument("--min-speedup", metavar="FACTOR", help="least over float, for example 1.5")
+    limits.add_argument("--max-size", metavar="BYTES", help="most of a model file, for example 4MiB")
     limits.add_argument(
-        "--allow", metavar="REASON", help="keep what the guard refuses; the reason goes into the bundle"
+        "--allow", metavar="REASON", help="keep what misses the limits; the reason goes into the bundle"
     )
-    parser.add_argument(
-        "--no-fallback", action="store_true", help="leave the float variants out where a quantized one passes"
+
+    written = parser.add_argument_group("what is written")
+    written.add_argument("--report", type=Path, metavar="FILE", help="the report, too: NAME.html to read, or NAME.json")
+    written.add_argument("--name", metavar="NAME", help="of the bundle; default: from --output")
+    written.add_argument(
+        "--version", type=whole(1), default=1, metavar="N", help="of the bundle, counting up; default: 1"
     )
-    parser.add_argument("--report", type=Path, metavar="FILE", help="write NAME.html or NAME.json")
-    parser.add_argument("--state-dict", type=Path, metavar="FILE", help="weights of a PyTorch module")
-    parser.add_argument(
-        "--trust-pickle", action="store_true", help="open sources that can run any code when they are opened"
-    )
-    parser.add_argument("--name", metavar="NAME", help="name of the bundle; by default from --output")
-    parser.add_argument("--version", type=int, default=1, metavar="N", help="version of the bundle, counting up")
-    parser.add_argument("--output", required=True, type=Path, metavar="NAME.edge", help="the bundle to write")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    written.add_argument("--json", action="store_true", help="print one JSON object instead of the summary")
 
 
 def run(options: argparse.Namespace) -> int:
     """Convert, print the summary; 1 where only float is left and no reason was given."""
+    from edgesdk_converters.cli.checks import convert_problems
+    from edgesdk_converters.cli.usage import usage
     from edgesdk_converters.guard.budget import Budget
     from edgesdk_converters.pipeline import convert
     from edgesdk_converters.progress import for_stream
     from edgesdk_converters.report import summary
 
-    conversion = convert(
-        options.model,
-        device=options.device,
-        calibration=options.calibration,
-        output=options.output,
-        spec=options.spec,
-        recipe=options.recipe or "auto",
-        plan=options.plan,
-        evaluation=options.evaluation,
-        optimize=options.optimize,
-        budget=Budget.parse(
-            max_drop=options.max_drop,
-            min_fidelity=options.min_fidelity,
-            min_speedup=options.min_speedup,
-            max_size=options.max_size,
-        ),
-        formats=options.format,
-        allow=options.allow,
-        fallback=not options.no_fallback,
-        name=options.name,
-        version=options.version,
-        state_dict=options.state_dict,
-        trust_pickle=options.trust_pickle,
-        report=options.report,
-        progress=for_stream(),
-    )
+    if problems := convert_problems(options):
+        return usage("convert", problems)
+    with for_stream() as progress:
+        conversion = convert(
+            options.model,
+            device=options.device,
+            calibration=options.calibration,
+            output=options.output,
+            spec=options.spec,
+            recipe=options.recipe or "auto",
+            plan=options.plan,
+            evaluation=options.evaluation,
+            optimize=options.optimize,
+            budget=Budget.parse(
+                max_drop=options.max_drop,
+                min_fidelity=options.min_fidelity,
+                min_speedup=options.min_speedup,
+                max_size=options.max_size,
+            ),
+            formats=options.format,
+            allow=options.allow,
+            fallback=not options.no_fallback,
+            name=options.name,
+            version=options.version,
+            state_dict=options.state_dict,
+            trust_pickle=options.trust_pickle,
+            report=options.report,
+            progress=progress,
+        )
     if options.json:
         print(json.dumps(as_json(conversion), indent=1))
     else:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgesdk.cli.arguments import whole
 from edgesdk.cli.main import Command
 from edgesdk.errors import ConversionError
 
@@ -20,6 +22,8 @@ IN_BUNDLE = "report.json"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "exit codes: 0 written, or served until Ctrl-C; 1 the file is no report; 2 the command line is wrong; 130 stopped by Ctrl-C\n"
     parser.add_argument(
         "file",
         type=Path,
@@ -33,14 +37,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--serve", action="store_true", help="show it on 127.0.0.1, each model file one click away from Netron"
     )
-    parser.add_argument("--port", type=int, default=0, metavar="N", help="with --serve: by default a free one")
+    parser.add_argument(
+        "--port", type=whole(0, 65535), metavar="N", help="with --serve: where it listens; default: a free one"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Write it, or serve it until Ctrl-C."""
-    if options.output is None and not options.serve:
-        print("edgesdk report: error: say --output FILE.html, or --serve to look at it now.", file=sys.stderr)
-        return 2
+    from edgesdk_converters.cli.usage import usage
+
+    if problems := list(_problems(options)):
+        return usage("report", problems)
     record = read(options.file)
     if options.output is not None:
         from edgesdk_converters.report import write_report
@@ -50,6 +57,16 @@ def run(options: argparse.Namespace) -> int:
         write_report(record, options.output)
         print(options.output)
     return _serve(record, options) if options.serve else 0
+
+
+def _problems(options: argparse.Namespace) -> Iterator[str]:
+    if options.output is None and not options.serve:
+        yield "say --output FILE.html, or --serve to look at it now."
+    if not options.serve:
+        if options.bundle is not None:
+            yield f"--bundle {options.bundle}: is whose models --serve shows. Add --serve, or leave it out."
+        if options.port is not None:
+            yield f"--port {options.port}: is where --serve listens. Add --serve, or leave it out."
 
 
 def read(file: Path) -> Record:
@@ -74,7 +91,7 @@ def _serve(record: Record, options: argparse.Namespace) -> int:
     viewer = _viewer(record, options.bundle or options.file)
     document = page(record, viewers=links(viewer) if viewer is not None else None)
     try:
-        server = ReportServer(document, viewer, port=options.port)
+        server = ReportServer(document, viewer, port=options.port or 0)
     except (OSError, OverflowError) as error:
         raise ConversionError(
             f"--port {options.port}: cannot listen there ({error}). Leave --port out to take a free one."

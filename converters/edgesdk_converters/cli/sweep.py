@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgesdk.cli.arguments import whole
 from edgesdk.cli.main import Command
-from edgesdk.errors import ConversionError
 
 if TYPE_CHECKING:
     from edgesdk_converters.sweep.results import CellResult
@@ -18,26 +18,50 @@ if TYPE_CHECKING:
 _HEAD = ("model", "recipe", "board", "variant", "size", "time", "worst branch", "took")
 
 
+_EPILOG = """\
+Run the same command again to do what is missing: cells whose inputs have not changed are kept, failed ones are tried again.
+
+exit codes: 0 every cell was converted; 1 a cell failed, or the sweep could not run; 2 the command line is wrong; 130 stopped by Ctrl-C
+"""
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("file", type=Path, metavar="SWEEP.yaml", help="models, recipes, boards")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="folder of the results; by default the file's")
-    parser.add_argument("--jobs", type=int, default=0, metavar="N", help="cells at once; by default one per core")
-    parser.add_argument("--cluster", metavar="ADDRESS", help="run on this Dask scheduler's workers: tcp://host:8786")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _EPILOG
+    parser.add_argument(
+        "file", type=Path, metavar="SWEEP.yaml", help="models, recipes and boards; every combination is a cell"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder of the results; default: what the file says, else sweep-results",
+    )
+    parser.add_argument(
+        "--jobs", type=whole(0), metavar="N", help="cells at once on this machine; default: one per core"
+    )
+    parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="run the cells on the workers of this Dask scheduler instead, for example tcp://host:8786",
+    )
+    parser.add_argument("--json", action="store_true", help="print all results as one JSON object instead of the table")
 
 
 def run(options: argparse.Namespace) -> int:
     """Run what is left of it, print the table; 1 where a cell failed."""
+    from edgesdk_converters.cli.usage import usage
     from edgesdk_converters.progress import for_stream
     from edgesdk_converters.sweep.results import as_plain
     from edgesdk_converters.sweep.sweep import run_sweep
 
-    if options.jobs < 0:
-        raise ConversionError(f"--jobs {options.jobs}: expected 1 or more, or 0 for one per core. Say --jobs 1")
-    sweep = run_sweep(
-        options.file, output=options.output, jobs=options.jobs, cluster=options.cluster, progress=for_stream()
-    )
+    if problems := _problems(options):
+        return usage("sweep", problems)
+    with for_stream() as progress:
+        sweep = run_sweep(
+            options.file, output=options.output, jobs=options.jobs or 0, cluster=options.cluster, progress=progress
+        )
     if options.json:
         cells = [as_plain(result) for result in sweep.results]
         print(json.dumps({"folder": str(sweep.folder), "resumed": sweep.resumed, "cells": cells}, indent=1))
@@ -54,6 +78,20 @@ def run(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 1 if sweep.failed else 0
+
+
+def _problems(options: argparse.Namespace) -> list[str]:
+    problems = []
+    if options.cluster is not None and options.jobs is not None:
+        problems.append(
+            f"--jobs {options.jobs}: counts cells on this machine, and with --cluster none run here. "
+            "Leave it out; --nthreads of `dask worker` says how many a worker runs at once."
+        )
+    if options.cluster is not None and "://" not in options.cluster:
+        problems.append(
+            f"--cluster {options.cluster}: expected PROTOCOL://HOST:PORT. Say --cluster tcp://{options.cluster}"
+        )
+    return problems
 
 
 def table(results: tuple[CellResult, ...]) -> Iterator[str]:

@@ -33,7 +33,8 @@ def examples(record: Record) -> Html | None:
         el(
             "p",
             f"{same} of {markup.plural(len(record.examples), 'held-out input')} shown here: the same decision by the float model and by "
-            f"the quantized one{_which(record)}. They are spread evenly over all, not chosen by how well they do.",
+            f"the quantized one{_which(record)}. They are spread evenly over all, those first "
+            "in which float finds something; not chosen by how well they do.",
             class_="note",
         ),
         el("div", [_example(one) for one in ordered], class_="examples"),

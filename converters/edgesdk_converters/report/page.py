@@ -64,6 +64,16 @@ def page(record: Record, *, viewers: Mapping[str, str] | None = None) -> str:
     return f"<!DOCTYPE html>\n{el('html', head, el('body', body), lang='en')}\n"
 
 
+_METRICS = {
+    "f1": "of the boxes as float finds them (F1)",
+    "iou": "overlap of the boxes that both find (IoU)",
+    "character_agreement": "of the characters as float reads them",
+    "character_accuracy": "of the characters as the labels say",
+    "float_character_accuracy": "of the characters as the labels say, by float",
+    "accuracy": "of the labelled samples right",
+    "float_accuracy": "of the labelled samples right, by float",
+    "ranking_agreement": "of the neighbours in the order of float",
+}
 _ICONS = {"passed": "\N{CHECK MARK}", "overruled": "\N{WARNING SIGN}", "float-only": "\N{BALLOT X}"}
 _TONES = {"passed": "good", "overruled": "warn", "float-only": "bad"}
 
@@ -101,7 +111,12 @@ def _figures(record: Record) -> Html | None:
     if it.peak_memory_bytes is not None:
         cards.append((markup.size(it.peak_memory_bytes), "peak memory of loading and running it"))
     for name, share in list(it.metrics.items())[:2]:
-        cards.append((markup.percent(share) if 0 <= share <= 1 else markup.number(share), name.replace("_", " ")))
+        cards.append(
+            (
+                markup.percent(share) if 0 <= share <= 1 else markup.number(share),
+                _METRICS.get(name, name.replace("_", " ")),
+            )
+        )
     return el("div", [el("div", el("b", value), el("span", text)) for value, text in cards], class_="figures")
 
 

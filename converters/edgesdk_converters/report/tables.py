@@ -118,7 +118,7 @@ def _branch(figure: object) -> Html:
         if figure.passed
         else el("span", "\N{BALLOT X} below limit", class_="no")
     )
-    return el("li", code(figure.branch), " ", figure_in_words(figure), " ", mark)
+    return el("li", code(figure.branch), " ", figure_in_words(figure), markup.NBSP, mark)
 
 
 def _metric(name: str, value: float) -> str:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -62,8 +63,19 @@ def test_report__says_what_is_missing(bundle: Path, tmp_path: Path, capsys: pyte
     same = str(tmp_path / "small.json")
     assert main(["report", same, "--output", same]) == 1
     assert "is the file that is read. Name another with --output" in capsys.readouterr().err
-    assert main(["report", same, "--serve", "--port", "99999"]) == 1
-    assert "--port 99999: cannot listen there" in capsys.readouterr().err
+    assert main(["report", same, "--serve", "--port", "99999"]) == 2
+    assert "got '99999', expected a whole number from 0 to 65535" in capsys.readouterr().err
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["report", same, "--serve", "--port", str(port)]) == 1
+    told = capsys.readouterr().err
+    assert f"--port {port}: cannot listen there" in told
+    assert "Leave --port out to take a free one." in told
+    assert main(["report", same, "--output", same, "--port", "1", "--bundle", "x.edge"]) == 2
+    told = capsys.readouterr().err
+    assert "edgesdk report: error: 2 problems:" in told
+    assert "--bundle x.edge: is whose models --serve shows. Add --serve, or leave it out." in told
+    assert "--port 1: is where --serve listens. Add --serve, or leave it out." in told
 
 
 def test_report__serve_until_ctrl_c(bundle: Path) -> None:
@@ -123,7 +135,12 @@ def test_sweep__table_json_and_errors(
     said = json.loads(capsys.readouterr().out)
     assert said["resumed"] == 1
     assert [cell["status"] for cell in said["cells"]] == ["float-only", "failed"]
-    assert main(["sweep", str(file), "--jobs", "-1"]) == 1
-    assert "expected 1 or more, or 0 for one per core" in capsys.readouterr().err
+    assert main(["sweep", str(file), "--jobs", "-1"]) == 2
+    assert "got '-1', expected a whole number of 0 or more" in capsys.readouterr().err
+    assert main(["sweep", str(file), "--jobs", "2", "--cluster", "host:8786"]) == 2
+    told = capsys.readouterr().err
+    assert "edgesdk sweep: error: 2 problems:" in told
+    assert "--jobs 2: counts cells on this machine, and with --cluster none run here. Leave it out; --nthreads" in told
+    assert "--cluster host:8786: expected PROTOCOL://HOST:PORT. Say --cluster tcp://host:8786" in told
     assert main(["sweep", str(tmp_path / "none.yaml")]) == 1
     assert "there is no such file" in capsys.readouterr().err
