@@ -16,7 +16,7 @@ from edgesdk.bundle.manifest import Branch
 
 Array = NDArray[Any]
 
-MAX_ERROR = 0.5
+MAX_ERROR = 0.25
 """Error power over the power of what differs from sample to sample, over a whole branch; a constant is at 1."""
 DEAD = 0.8
 """The same of one channel: no more than a constant would say. Below 1, because a few samples know their mean only roughly."""

@@ -32,7 +32,7 @@ def test_spread__what_is_always_the_same_is_no_answer() -> None:
     assert not figure.passed
     (reason,) = meter.missed()
     assert reason.startswith("branch 'y': does not follow its input: its error is 0.9")
-    assert "expected at most 0.5 (always the same answer would be 1)" in reason
+    assert "expected at most 0.25 (always the same answer would be 1)" in reason
 
 
 def test_spread__noise_below_what_differs_passes() -> None:
