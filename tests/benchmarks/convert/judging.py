@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from edgesdk_converters.guard import FidelityMeter
 from edgesdk_converters.guard.fidelity import branches_of, cut
+from edgesdk_converters.guard.formats import Decide, decision_of, same
 from edgesdk_converters.guard.metrics import metric_for
-from edgesdk_converters.guard.metrics.api import Decoder
-from edgesdk_converters.guard.metrics.boxes import Boxes, boxes_of, f1, match
+from edgesdk_converters.guard.metrics.boxes import Boxes, f1, match
 from tests.benchmarks.convert.rows import Row
 
 Array = NDArray[Any]
@@ -88,12 +88,12 @@ def judge(row: Row, figures: Figures, got: Outputs) -> None:
 
 
 def same_decisions(row: Row, a: Outputs, b: Outputs) -> float:
-    """Share of samples on which two files decide alike: class, set of boxes, text, or nearest document."""
+    """Share of inputs on which both give the same class, the same text, the same boxes (IoU 0.5), the same document."""
     if row.name == "minilm":
         pairs = zip(_answers(row, a), _answers(row, b), strict=True)
         return float(np.mean([mine[0] == theirs[0] for mine, theirs in pairs]))
-    decisions = [(_decision(row, x), _decision(row, y)) for x, y in zip(a, b, strict=True)]
-    return float(np.mean([_same(x, y) for x, y in decisions]))
+    decide = _decide(row)
+    return float(np.mean([same(decide(x), decide(y)) for x, y in zip(a, b, strict=True)]))
 
 
 def within_steps(row: Row, a: Outputs, b: Outputs) -> dict[str, float]:
@@ -123,27 +123,12 @@ def relative_error(row: Row, got: Outputs) -> float:
     return worst
 
 
-def _decision(row: Row, outputs: list[Array]) -> Any:
+def _decide(row: Row) -> Decide:
     """What an application would act on."""
-    decoder = _decoder(row)
-    if decoder is not None:
-        result = decoder(outputs)
-        return getattr(result, "text", None) if row.name == "ppocr-rec" else boxes_of(result)
-    return int(outputs[0].argmax())
-
-
-def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, Boxes):
-        return len(a) == len(b) == match(a, b)
-    return bool(a == b)
-
-
-def _decoder(row: Row) -> Decoder | None:
-    if row.contract.task not in ("object-detection", "face-detection", "text-detection", "text-recognition"):
-        return None
-    if "decoder" not in row._made:
-        row._made["decoder"] = Decoder(row.contract)
-    found: Decoder = row._made["decoder"]
+    if "decide" not in row._made:
+        row._made["decide"] = decision_of(row.contract)
+    found: Decide | None = row._made["decide"]
+    assert found is not None, f"{row.name} decides nothing"
     return found
 
 
@@ -158,7 +143,7 @@ def _truth_f1(row: Row, got: Outputs) -> float:
     for objects, outputs in zip(row.truth, got, strict=True):
         real = np.asarray(objects, np.float64).reshape(-1, 5)
         truth = Boxes(xyxy=real[:, 1:], scores=np.ones(len(real)), class_ids=real[:, 0].astype(np.int64))
-        mine = _decision(row, outputs)
+        mine = _decide(row)(outputs)
         matched, there, found = matched + match(truth, mine), there + len(truth), found + len(mine)
     return f1(matched, there, found)
 
