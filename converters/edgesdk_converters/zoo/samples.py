@@ -157,6 +157,7 @@ MAKERS: dict[str, Callable[[np.random.Generator, Pictures], Iterator[Pixels]]] =
     "blazeface-short": _windows,
     "blazeface-back": _windows,
     "blazeface-full": _windows,
+    "blazeface-full-sparse": _windows,
     "face-landmark": _faces,
     "iris": _eyes,
     "ppocr-det": _scenes,

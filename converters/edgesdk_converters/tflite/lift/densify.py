@@ -68,7 +68,7 @@ def _expand(
     """How often each entry so far is repeated, the index of each new one along this dimension, and the entries' numbers."""
     if int(level.format) == _DENSE:
         size = int(level.denseSize)
-        if size < 1 or len(parent) * size > most:
+        if not 1 <= size <= most or len(parent) * size > most:
             raise ValueError("its sparse dimensions hold more than its shape")
         index = np.tile(np.arange(size, dtype=np.int64), len(parent))
         return np.full(len(parent), size, np.int64), index, np.repeat(parent, size) * size + index

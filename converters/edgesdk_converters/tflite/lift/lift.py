@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import onnx
 from onnx import helper
@@ -49,30 +50,7 @@ def lift(content: bytes, *, name: str = "model.tflite") -> onnx.ModelProto:
     for index in inputs:
         builder.set_plain(index, taken[index])
     reserved = {index: builder.claim(builder.name(index)) for index in outputs}
-    problems = []
-    for number, operator in enumerate(graph.operators):
-        op = Op(
-            fb.code_name(fb.code_of(model, operator)),
-            tuple(fb.ids(operator.inputs)),
-            tuple(fb.ids(operator.outputs)),
-            operator.builtinOptions if operator.builtinOptions is not None else operator.builtinOptions2,
-        )
-        try:
-            if op.kind not in HANDLERS:
-                raise CannotLiftError("has no counterpart here")  # noqa: TRY301 - collected with those of the handlers
-            HANDLERS[op.kind](builder, op)
-        except CannotLiftError as error:
-            problems.append(f"{op.kind} (operator {number}): {error}")
-        except (ValueError, IndexError, KeyError, TypeError, ArithmeticError) as error:
-            # CannotLiftError is a ValueError and comes first; this is a file that contradicts itself.
-            problems.append(
-                f"{op.kind} (operator {number}): {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-            )
-        else:
-            continue
-        for index in op.outputs:  # so that its readers are not reported, too
-            if index >= 0:
-                builder.set_plain(index, builder.name(index))
+    problems = _lift_operators(builder, model)
     ends = {}
     for index, wanted in reserved.items():
         try:
@@ -98,6 +76,30 @@ def lift(content: bytes, *, name: str = "model.tflite") -> onnx.ModelProto:
     )
     _prove(made, content, name)
     return made
+
+
+def _lift_operators(builder: Builder, model: Any) -> list[str]:
+    """One after the other; what is in the way of any."""
+    problems = []
+    for number, operator in enumerate(model.subgraphs[0].operators):
+        op = Op(
+            fb.code_name(fb.code_of(model, operator)),
+            tuple(fb.ids(operator.inputs)),
+            tuple(fb.ids(operator.outputs)),
+            operator.builtinOptions if operator.builtinOptions is not None else operator.builtinOptions2,
+        )
+        try:
+            if op.kind not in HANDLERS:
+                raise CannotLiftError("has no counterpart here")
+            HANDLERS[op.kind](builder, op)
+        except (ValueError, IndexError, KeyError, TypeError, ArithmeticError) as error:
+            # CannotLiftError, or what a file that contradicts itself makes numpy raise.
+            said = " ".join(str(error).split())[:200] or type(error).__name__
+            problems.append(f"{op.kind} (operator {number}): {said}")
+            for index in op.outputs:  # so that its readers are not reported, too
+                if index >= 0:
+                    builder.set_plain(index, builder.name(index))
+    return problems
 
 
 def _prove(made: onnx.ModelProto, content: bytes, name: str) -> None:

@@ -11,7 +11,7 @@ from edgesdk_converters.tflite.lift import lift
 from edgesdk_converters.variants.open import open_tflite
 from edgesdk_converters.zoo import fetch
 
-FLOAT_MODELS = ("blazeface-short", "blazeface-back", "blazeface-full", "face-landmark", "iris")
+FLOAT_MODELS = ("blazeface-short", "blazeface-back", "blazeface-full", "blazeface-full-sparse", "face-landmark", "iris")
 
 
 def _zoo(name: str) -> bytes:
