@@ -10,7 +10,6 @@ import onnx
 from numpy.typing import NDArray
 
 from edgesdk.bundle.manifest import Contract, OutputSpec
-from edgesdk.errors import CalibrationError
 from edgesdk_converters.calibration import CalibrationSet, Feed
 from edgesdk_converters.calibration_report.amount import FEWEST, LIMIT, Amount, amount, independent
 from edgesdk_converters.calibration_report.copies import duplicates, leakage
@@ -109,17 +108,6 @@ class _Count:
         if self.inferences > self.samples:
             return f"{round(self.answer.needed * self.inferences / max(1, self.answer.different))} inferences"
         return f"{self.answer.needed}" + (" different ones" if self.answer.different < self.samples else "")
-
-
-def require_excited(found: CalibrationFindings) -> None:
-    """Refuse samples that leave a branch of the model asleep: its range would be a guess.
-
-    Raises:
-        CalibrationError: Names every such branch and what to do.
-    """
-    asleep = [one.text for one in found.findings if one.subject == "excitation" and one.severity == "warning"]
-    if asleep:
-        raise CalibrationError("the calibration samples do not excite all of the model:\n  " + "\n  ".join(asleep))
 
 
 def _about_amount(answer: Amount, count: _Count) -> Finding:

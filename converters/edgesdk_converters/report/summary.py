@@ -33,6 +33,7 @@ def summary(conversion: Conversion) -> Iterator[str]:
     for measurement in conversion.refused:
         yield f"refused: {measurement.variant}"
         yield from (f"  - {reason}" for reason in measurement.reasons)
+    yield from _let_through(conversion)
     yield from (f"not made: {failure}" for failure in conversion.failures)
     if conversion.findings is not None:
         yield f"calibration: {conversion.findings.verdict}"
@@ -47,6 +48,23 @@ def summary(conversion: Conversion) -> Iterator[str]:
         yield from (f"  - {line}" for line in advice(conversion))
     elif conversion.allowed:
         yield f"kept on request: {conversion.allowed}"
+
+
+def _let_through(conversion: Conversion) -> Iterator[str]:
+    """What passed although it lies below a limit: one decision of a few."""
+    limit = conversion.budget.min_agreement
+    below = [
+        (one.variant, figure.top1_agreement, one.held_out_samples)
+        for one in conversion.measurements.variants
+        for figure in one.fidelity
+        if one.kept and figure.passed and figure.top1_agreement is not None and figure.top1_agreement < limit
+    ]
+    if below:
+        variant, agreement, count = min(below, key=lambda one: one[1])
+        yield (
+            f"note: {variant} agrees in {agreement:.1%} of {count} held-out inputs, below the limit of {limit:.0%}: of so few, one decision is "
+            "no reason to refuse. Give more to judge on: --evaluation DIR"
+        )
 
 
 def advice(conversion: Conversion) -> list[str]:

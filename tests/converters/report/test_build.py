@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -16,7 +18,15 @@ from edgesdk.errors import ModelFormatError
 from edgesdk.samples import Picture, Tensors
 from edgesdk_converters.calibration import CalibrationSet
 from edgesdk_converters.pipeline import Conversion, convert
-from edgesdk_converters.report import contents_of, make_examples, pick_samples, read_record, record_of, write_report
+from edgesdk_converters.report import (
+    contents_of,
+    make_examples,
+    pick_samples,
+    read_record,
+    record_of,
+    summary,
+    write_report,
+)
 from edgesdk_converters.report.build import record_of_bundle
 from edgesdk_converters.report.examples import MAX_SIDE, Pick, encode_png
 from edgesdk_converters.report.page import page
@@ -195,3 +205,20 @@ def test_encode_png__colours_as_they_are() -> None:
     assert blue_first[0, 0].tolist() == [0, 0, 255]
     grey = encode_png(Picture(pixels=np.zeros((1000, 10), np.uint8), colour="GREY"))
     assert cv2.imdecode(np.frombuffer(grey, np.uint8), cv2.IMREAD_UNCHANGED).shape == (MAX_SIDE, 5)
+
+
+def test_summary__says_what_passed_below_a_limit(conversion: Conversion) -> None:
+    assert not [line for line in summary(conversion) if line.startswith("note: ")]
+    first, *rest = conversion.measurements.variants
+    figures = tuple(msgspec.structs.replace(one, top1_agreement=11 / 12, passed=True) for one in first.fidelity)
+    few = msgspec.structs.replace(first, fidelity=figures, held_out_samples=12)
+    measurements = msgspec.structs.replace(conversion.measurements, variants=(few, *rest))
+    (note,) = [
+        line
+        for line in summary(dataclasses.replace(conversion, measurements=measurements))
+        if line.startswith("note: ")
+    ]
+    assert note == (
+        f"note: {first.variant} agrees in 91.7% of 12 held-out inputs, below the limit of 98%: of so few, one decision is no reason to "
+        "refuse. Give more to judge on: --evaluation DIR"
+    )
