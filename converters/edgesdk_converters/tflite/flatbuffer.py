@@ -58,24 +58,47 @@ def _check(model: Any, size: int) -> None:
     if not model.subgraphs or not model.operatorCodes or model.buffers is None:
         raise ValueError("it has no subgraph, no operator codes or no buffers")
     for graph in model.subgraphs:
-        count = len(graph.tensors)
-        for operator in graph.operators:
-            if not 0 <= operator.opcodeIndex < len(model.operatorCodes):
-                raise ValueError(f"operator code {operator.opcodeIndex} does not exist")
-            for index in (*ids(operator.inputs), *ids(operator.outputs)):
-                if not -1 <= index < count:
-                    raise ValueError(f"tensor {index} does not exist")
-        for index in (*ids(graph.inputs), *ids(graph.outputs)):
-            if not 0 <= index < count:
-                raise ValueError(f"boundary tensor {index} does not exist")
-        for tensor in graph.tensors:
-            if not 0 <= tensor.buffer < len(model.buffers):
-                raise ValueError(f"buffer {tensor.buffer} does not exist")
-            if not isinstance(tensor.name, bytes):
-                raise ValueError("a tensor has no name")  # noqa: TRY004 - collected by read(), not an API type error
+        _check_graph(model, graph)
+    _check_signatures(model)
+    for entry in model.metadata or []:
+        if not 0 <= entry.buffer < len(model.buffers):
+            raise ValueError(f"buffer {entry.buffer} of its metadata does not exist")
     for buffer in model.buffers:
         if buffer.data is not None and len(buffer.data) > size:
             raise ValueError("a buffer is longer than the file")
+
+
+def _check_graph(model: Any, graph: Any) -> None:
+    count = len(graph.tensors)
+    for operator in graph.operators:
+        if not 0 <= operator.opcodeIndex < len(model.operatorCodes):
+            raise ValueError(f"operator code {operator.opcodeIndex} does not exist")
+        for index in (*ids(operator.inputs), *ids(operator.outputs), *ids(operator.intermediates)):
+            if not -1 <= index < count:
+                raise ValueError(f"tensor {index} does not exist")
+    for index in (*ids(graph.inputs), *ids(graph.outputs)):
+        if not 0 <= index < count:
+            raise ValueError(f"boundary tensor {index} does not exist")
+    for tensor in graph.tensors:
+        if not 0 <= tensor.buffer < len(model.buffers):
+            raise ValueError(f"buffer {tensor.buffer} does not exist")
+        if not isinstance(tensor.name, bytes):
+            raise ValueError("a tensor has no name")  # noqa: TRY004 - collected by read(), not an API type error
+        tensor.name.decode("utf-8")  # the runtimes demand it, and raise UnicodeDecodeError, which is a ValueError
+
+
+def _check_signatures(model: Any) -> None:
+    for signature in model.signatureDefs or []:
+        if not 0 <= signature.subgraphIndex < len(model.subgraphs):
+            raise ValueError(f"subgraph {signature.subgraphIndex} of a signature does not exist")
+        count = len(model.subgraphs[signature.subgraphIndex].tensors)
+        entries = [*(signature.inputs or []), *(signature.outputs or [])]
+        for name in (signature.signatureKey, *(entry.name for entry in entries)):
+            if name is not None:
+                name.decode("utf-8")
+        for entry in entries:
+            if not 0 <= entry.tensorIndex < count:
+                raise ValueError(f"tensor {entry.tensorIndex} of a signature does not exist")
 
 
 def _inline_buffers(model: Any, content: bytes) -> None:

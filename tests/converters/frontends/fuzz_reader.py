@@ -20,6 +20,8 @@ from edgesdk_converters.graph.shapes import resolve_shapes
 from edgesdk_converters.graph.simplify import random_feed
 from edgesdk_converters.runner import OnnxRunner
 from edgesdk_converters.spec import ModelSpec
+from edgesdk_converters.tflite import normalize
+from edgesdk_converters.tflite.lift import lift
 
 
 def mutate(content: bytes, rng: random.Random) -> bytes:
@@ -48,11 +50,11 @@ def rewrite(content: bytes, rng: random.Random) -> bytes:
     """One value of an ONNX graph changed, so that it still parses: sizes, types, names, attributes, versions."""
     model = onnx.load_from_string(content)
     graph = model.graph
-    node = rng.choice(graph.node)
+    node = rng.choice([one for one in graph.node if one.input])
     number = rng.choice((-1, 0, 1, 3, 7, 2**16, 2**31 - 1, 2**31, 2**62, -(2**63)))
     kind = rng.randrange(9)
     if kind == 0:
-        tensor = rng.choice(graph.initializer)
+        tensor = rng.choice([one for one in graph.initializer if one.dims])
         tensor.dims[rng.randrange(len(tensor.dims))] = number
     elif kind == 1:
         rng.choice(graph.initializer).data_type = rng.choice((0, 1, 2, 7, 8, 10, 16, 22, 99))
@@ -100,6 +102,8 @@ def main(folder: Path, seed: int, count: int, suffix: str) -> None:
                 feed = random_feed([(shapes[tensor.name], tensor.dtype, None) for tensor in source.inputs])
                 runner = OnnxRunner(source.content)
                 prepare(onnx.load_from_string(source.content), shapes, runner, feed, file=source.file)
+            elif source.format == "tflite":
+                lift(normalize(source.content, name=source.file), name=source.file)
         except EdgeSdkError as error:
             print("refused", type(error).__name__, "" if str(error).strip() else "WITHOUT TEXT", flush=True)
         except Exception as error:  # noqa: BLE001 - that is what is looked for
