@@ -81,6 +81,7 @@ def examine(
         findings=tuple(sorted(findings, key=lambda one: _ORDER[one.severity])),
         groups=groups,
         stability=answer.curve,
+        forecast=(answer.different, round(answer.change, 5)) if len(answer.curve) > 1 else None,
     )
 
 

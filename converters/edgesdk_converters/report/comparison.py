@@ -207,7 +207,7 @@ def calibration(found: CalibrationFindings) -> Html:
         el("p", "Are these enough? ", el("span", word, class_=f"tag {tag}")),
         el("p", el("b", found.verdict[:1].upper() + found.verdict[1:])),
         el("ul", [_finding(one) for one in sorted(found.findings, key=lambda f: order[f.severity])], class_="findings"),
-        el("div", _groups(found.groups), _stability(found.stability), class_="panels"),
+        el("div", _groups(found.groups), _stability(found.stability, found.forecast), class_="panels"),
     )
 
 
@@ -249,15 +249,18 @@ def _bar(share: float) -> Html:
     )
 
 
-def _stability(points: tuple[tuple[int, float], ...]) -> Html | None:
-    """How much the ranges still move as samples are added."""
+def _stability(points: tuple[tuple[int, float], ...], forecast: tuple[int, float] | None) -> Html | None:
+    """How much the ranges still move as samples are added, and what to expect of all of them."""
     known = [(count, change) for count, change in points if count > 0 and 0 <= change < 1e6]
     if len(known) < 2:
         return None
-    top = max(LIMIT, *(change for _, change in known)) * 1.15
-    x = Scale(low=known[0][0], high=known[-1][0], start=46, stop=330, log=True)
+    expected = forecast if forecast is not None and forecast[0] > known[-1][0] and 0 <= forecast[1] < 1e6 else None
+    last = expected or known[-1]
+    top = max(LIMIT, last[1], *(change for _, change in known)) * 1.15
+    x = Scale(low=known[0][0], high=last[0], start=46, stop=330, log=True)
     y = Scale(low=0, high=top, start=110, stop=8)
     path = " ".join(f"{'L' if at else 'M'}{x(count)} {y(change)}" for at, (count, change) in enumerate(known))
+    end = f"{x(known[-1][0])} {y(known[-1][1])}"
     return el(
         "figure",
         el(
@@ -266,6 +269,7 @@ def _stability(points: tuple[tuple[int, float], ...]) -> Html | None:
             el("line", x1=46, x2=330, y1=y(LIMIT), y2=y(LIMIT), class_="budget"),
             el("text", markup.percent(LIMIT), x=40, y=y(LIMIT) + 4, text_anchor="end"),
             el("path", d=path, class_="curve"),
+            el("path", d=f"M{end} L{x(last[0])} {y(last[1])}", class_="curve ahead") if expected else None,
             [
                 el(
                     "circle",
@@ -273,21 +277,28 @@ def _stability(points: tuple[tuple[int, float], ...]) -> Html | None:
                     cx=x(count),
                     cy=y(change),
                     r=3.5,
-                    class_="mark filled",
+                    class_="mark" if (count, change) == expected else "mark filled",
                 )
-                for count, change in known
+                for count, change in (*known, *([expected] if expected else []))
             ],
-            [el("text", f"{count:,}", x=x(count), y=127, text_anchor="middle") for count, _ in _apart(known, x)],
-            el("text", markup.percent(known[-1][1]), x=336, y=y(known[-1][1]) + 4, class_="axis"),
+            [
+                el("text", f"{count:,}", x=x(count), y=127, text_anchor="middle")
+                for count, _ in _apart(known if expected is None else [*known, expected], x)
+            ],
+            el("text", markup.percent(last[1]), x=337, y=y(last[1]) + 4, class_="axis"),
             el("text", "0", x=40, y=114, text_anchor="end"),
             el("text", "samples", x=188, y=144, text_anchor="middle"),
             viewBox="0 0 380 150",
             role="img",
             aria_label="stability of the ranges: "
-            + ", ".join(f"{count} samples {markup.percent(change)}" for count, change in known),
+            + ", ".join(f"{count} samples {markup.percent(change)}" for count, change in known)
+            + (f"; expected of all {expected[0]}: {markup.percent(expected[1])}" if expected else ""),
         ),
         el(
-            "figcaption", "mean change of the ranges when as many samples again are added; enough below the dashed line"
+            "figcaption",
+            "mean change of the ranges when as many samples again are added"
+            + ("; hollow: expected of all" if expected else "")
+            + "; enough below the dashed line",
         ),
         class_="stability",
     )

@@ -99,6 +99,8 @@ class CalibrationFindings(_Data, frozen=True, kw_only=True):
     """Samples per class (where the float model gives one) or per cluster."""
     stability: tuple[tuple[int, float], ...] = ()
     """(samples, mean relative change of the ranges when as many again are added)."""
+    forecast: tuple[int, float] | None = None
+    """The same for all samples, by extrapolation: what the verdict goes by. Copies, and moments of one recording, count as one sample."""
 
 
 class Record(_Data, frozen=True, kw_only=True):

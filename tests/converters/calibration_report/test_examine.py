@@ -97,6 +97,10 @@ def test_examine__good_set(folder: Path) -> None:
     sizes = [size for size, _ in found.stability]
     assert sizes == [4, 8, 16, 30]
     assert found.stability[0][1] > found.stability[-1][1] > 0
+    assert found.forecast is not None
+    assert found.forecast[0] == 60
+    assert 0 < found.forecast[1] <= found.stability[-1][1]
+    assert f"{found.forecast[1]:.1%}" in found.verdict
 
 
 def test_examine__same_again(folder: Path) -> None:

@@ -162,6 +162,7 @@ def make_record(word: str = "scores") -> Record:
             findings=(Finding(severity="warning", subject=word, text="add more.", files=(f"{word}.jpg",)),),
             groups={word: 2, "cat": 78},
             stability=((10, 0.2), (20, 0.1), (40, 0.04)),
+            forecast=(80, 0.03),
         ),
         sparsity={word: 0.42, "dense": 0.001},
         operators={"onnx-fp32": {"Conv": 40, word: 1}, "onnx-int8": {"Conv": 40, "QuantizeLinear": 41}},

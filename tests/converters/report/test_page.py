@@ -193,6 +193,15 @@ def test_page__says_why_something_below_the_line_passed(record: Record, trial: C
     assert "; the limit is 98 %, but of 20 held-out inputs one more or less decides: give more to evaluate on." in words
 
 
+def test_page__stability_ends_in_what_the_verdict_goes_by(record: Record) -> None:
+    assert record.calibration is not None
+    text = page(record).replace("\N{NO-BREAK SPACE}", " ").replace("\N{NARROW NO-BREAK SPACE}", " ")
+    assert "20 samples 10 %, 40 samples 4 %; expected of all 80: 3 %" in text
+    assert "hollow: expected of all; enough below the dashed line" in text
+    without = msgspec.structs.replace(record, calibration=msgspec.structs.replace(record.calibration, forecast=None))
+    assert "expected of all" not in page(without)
+
+
 def test_page__red_only_where_the_decision_differs(record: Record) -> None:
     def shown(*, same: bool) -> str:
         example = Example(name="x", expected={"kind": "k", "n": 1.0}, got={"kind": "k", "n": 2.0}, same=same)
