@@ -1,4 +1,4 @@
-"""What reads source models: ONNX, TFLite, PyTorch."""
+"""What reads source models: ONNX, TFLite, PyTorch, TensorFlow and Keras, scikit-learn."""
 
 from edgesdk_converters.frontends.api import Frontend, SourceModel, Tensor, read_source
 

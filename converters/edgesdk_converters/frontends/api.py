@@ -103,7 +103,13 @@ def read_source(
     known = sorted(plugins(FRONTENDS))
     for name in known:
         frontend: Frontend = load_plugin(FRONTENDS, name)()
-        if frontend.accepts(source):
+        try:
+            accepted = frontend.accepts(source)
+        except OSError as error:  # no permission, a name that is too long
+            raise ModelFormatError(
+                f"{source}: cannot be read: {error.strerror or error}. Give the path of a model file."
+            ) from error
+        if accepted:
             return frontend.read(source, spec, state_dict=state_dict, trust_pickle=trust_pickle)
     path = Path(source)
     if not path.exists():

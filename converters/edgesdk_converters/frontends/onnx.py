@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 import onnx
+import onnx.external_data_helper
 import onnx.inliner
 
 from edgesdk.errors import ConversionError, ModelFormatError
@@ -14,7 +16,7 @@ from edgesdk_converters.frontends.api import SourceModel, Tensor, first_line, re
 from edgesdk_converters.graph.limits import all_tensors, content_problems, remarks, structure_problems
 from edgesdk_converters.graph.order import sort_nodes
 from edgesdk_converters.graph.simplify import name_nodes
-from edgesdk_converters.graph.view import dtype_of, shape_of
+from edgesdk_converters.graph.view import dtype_of, inputs_of, shape_of
 from edgesdk_converters.spec import ModelSpec
 
 OLDEST_OPSET = 7
@@ -69,6 +71,7 @@ class OnnxFrontend:
                 f"{file}: has opset {version}, expected {OLDEST_OPSET} to {newest} (onnx {onnx.__version__}). "
                 f"Export it again with opset 17{newer}"
             )
+        del model.training_info[:]  # of a training run; nothing of it is part of the model
         problems = structure_problems(model)
         if problems:
             raise ModelFormatError(f"{file}: {problems[0]}. Copy, download or export it again.")
@@ -84,17 +87,21 @@ class OnnxFrontend:
 
 def describe(model: onnx.ModelProto, *, file: str, sha256: str, tools: dict[str, str] | None = None) -> SourceModel:
     """Inputs, outputs and metadata of a checked model."""
-    constants = {tensor.name for tensor in model.graph.initializer}
+    overridable = [value.name for value in model.graph.input if value.name not in {v.name for v in inputs_of(model)}]
+    notes = remarks(model)
+    if overridable and model.ir_version >= 4:  # before, all weights had to be listed
+        names = ", ".join(map(repr, overridable[:4])) + (", ..." if len(overridable) > 4 else "")
+        notes.append(f"inputs with a default in the file are taken as that constant: {names}")
     return SourceModel(
         content=model.SerializeToString(deterministic=True),
         format="onnx",
         file=file,
         sha256=sha256,
-        inputs=tuple(_tensor(value) for value in model.graph.input if value.name not in constants),
+        inputs=tuple(_tensor(value) for value in inputs_of(model)),
         outputs=tuple(_tensor(value) for value in model.graph.output),
         metadata={item.key: item.value for item in model.metadata_props},
         tools=tools or {},
-        assumptions=tuple(remarks(model)),
+        assumptions=tuple(notes),
     )
 
 
@@ -186,38 +193,56 @@ def _check(model: onnx.ModelProto, file: str) -> None:
 
 
 def _load_external(model: onnx.ModelProto, path: Path) -> None:
+    """Read the data that is kept in other files into the model, from its own folder only.
+
+    Raises:
+        ModelFormatError: A file lies outside the folder, is not there, or cannot be read; or the whole is more than protobuf holds.
+    """
     external = [tensor for tensor in all_tensors(model) if tensor.data_location == onnx.TensorProto.EXTERNAL]
     folder = path.resolve().parent
+    total = model.ByteSize()
     for tensor in external:
-        location = _location(tensor)
+        known = {str(entry.key): str(entry.value) for entry in tensor.external_data}
+        location = known.get("location", "")
         inside = PurePosixPath(location.replace("\\", "/"))
         if not location or inside.is_absolute() or ".." in inside.parts or not _within(folder, folder / inside):
             raise ModelFormatError(
                 f"{path.name}: tensor {tensor.name!r} keeps its data in {location!r}, outside the model's folder. "
                 "Save the model as one file: onnx.save(onnx.load(FILE), NEW, save_as_external_data=False)."
             )
-        if not (folder / inside).is_file():
+        if not _is_file(folder / inside):
             raise ModelFormatError(
                 f"{path.name}: tensor {tensor.name!r} keeps its data in {location!r}, which is not there. "
                 f"Copy {location!r} beside {path.name}."
             )
-    total = model.ByteSize() + sum(
-        (folder / name).stat().st_size for name in {_location(tensor) for tensor in external}
-    )
+        size = (folder / inside).stat().st_size
+        length = known.get("length", "")
+        total += min(int(length), size) if length.isdecimal() else size  # without one, the whole file is read
     if total > LARGEST_BYTES:
         raise _too_large(f"{path.name} with its external data", total)
-    if external:
+    for tensor in external:
         try:
-            onnx.load_external_data_for_model(model, str(folder))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about keys that are not in the standard
+                onnx.external_data_helper.load_external_data_for_tensor(tensor, str(folder))
         except Exception as error:  # onnx raises ValidationError or ValueError, by version
             raise ModelFormatError(
-                f"{path.name}: its external data cannot be read: {error}. Copy all files of the export again."
+                f"{path.name}: the external data of tensor {tensor.name!r} cannot be read: {first_line(error)}. Copy all files of the "
+                "export again."
             ) from error
+        tensor.data_location = onnx.TensorProto.DEFAULT  # older versions of onnx leave both
+        del tensor.external_data[:]
 
 
-def _location(tensor: Any) -> str:
-    return next((str(entry.value) for entry in tensor.external_data if entry.key == "location"), "")
+def _is_file(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except OSError:  # a name that is too long, a folder that may not be read
+        return False
 
 
 def _within(folder: Path, file: Path) -> bool:
-    return file.resolve().is_relative_to(folder)
+    try:
+        return file.resolve().is_relative_to(folder)
+    except (ValueError, OSError, RuntimeError):  # a zero byte, a name that is too long, a circle of links
+        return False

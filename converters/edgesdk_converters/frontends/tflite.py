@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from edgesdk.backends.api import TensorInfo
-from edgesdk.errors import ModelFormatError
+from edgesdk.errors import ConversionError, ModelFormatError
 from edgesdk_converters.frontends.api import SourceModel, Tensor, read_bytes
 from edgesdk_converters.spec import ModelSpec
 
@@ -33,11 +33,19 @@ class TfliteFrontend:
     def read(
         self, source: str | Path, spec: ModelSpec, *, state_dict: Path | None = None, trust_pickle: bool = False
     ) -> SourceModel:
-        """Read and check the file."""
-        del spec, state_dict, trust_pickle
+        """Read and check the file.
+
+        Raises:
+            ModelFormatError: It is no TFLite file, damaged, takes strings, or has constants that are not numbers.
+            ConversionError: A state dict is given, too.
+        """
+        del spec, trust_pickle
         from edgesdk_converters.tflite.inspect import describe
+        from edgesdk_converters.tflite.lift.numbers import not_numbers
 
         path = Path(source)
+        if state_dict is not None:
+            raise ConversionError(f"{path.name}: already holds its weights. Leave --state-dict out.")
         content, digest = read_bytes(path)
         if content[4:8] != b"TFL3":
             raise ModelFormatError(
@@ -45,6 +53,17 @@ class TfliteFrontend:
                 "Copy, download or export it again."
             )
         found = describe(content, name=path.name)
+        strings = next((info.name for info in found.inputs if info.dtype.kind == "O"), None)
+        if strings is not None:
+            raise ModelFormatError(
+                f"{path.name}: input {strings!r} takes strings; a board delivers numbers. Cut the graph behind its tokenizer or table, and "
+                "make the ids its input."
+            )
+        bad = not_numbers(content, name=path.name)
+        if bad is not None:
+            raise ModelFormatError(
+                f"{path.name}: {bad}. Training went astray, or the file is damaged: export a checkpoint whose weights are finite."
+            )
         return SourceModel(
             content=content,
             format="tflite",

@@ -36,6 +36,8 @@ def structure_problems(model: onnx.ModelProto) -> list[str]:
     """What makes a graph unreadable: constants whose bytes do not fit their shape, and what would send onnx's C++ parts astray."""
     if _depth(model.graph) > _DEEPEST:
         return [f"its sub-graphs are nested more than {_DEEPEST} deep"]
+    if not all(isinstance(text, str) for text in _texts(model)):  # protobuf hands out bytes where they are no UTF-8
+        return ["one of its names is no text"]
     known = set(onnx.TensorProto.DataType.values()) - {onnx.TensorProto.UNDEFINED}
     for value in (*model.graph.input, *model.graph.output):
         kind = value.type.tensor_type.elem_type
@@ -161,6 +163,37 @@ def _nodes(graph: Any) -> Iterator[tuple[str, Any]]:
         for item in node.attribute:
             if item.type == onnx.AttributeProto.GRAPH:
                 yield from _nodes(item.g)
+
+
+def _texts(model: onnx.ModelProto) -> Iterator[Any]:
+    """Every name in a model."""
+    yield from (opset.domain for opset in model.opset_import)
+    yield from (part for item in model.metadata_props for part in (item.key, item.value))
+    yield from _graph_texts(model.graph)
+    for function in model.functions:
+        yield from (function.name, function.domain, *function.input, *function.output)
+        for node in function.node:
+            yield from _node_texts(node)
+
+
+def _graph_texts(graph: Any) -> Iterator[Any]:
+    yield graph.name
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        yield value.name
+        yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
+    for tensor in graph.initializer:
+        yield tensor.name
+        yield from (part for entry in tensor.external_data for part in (entry.key, entry.value))
+    for node in graph.node:
+        yield from _node_texts(node)
+
+
+def _node_texts(node: Any) -> Iterator[Any]:
+    yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+    for item in node.attribute:
+        yield item.name
+        if item.HasField("g"):
+            yield from _graph_texts(item.g)
 
 
 def _tensors(graph: Any) -> Iterator[Any]:

@@ -10,6 +10,7 @@ from onnx import numpy_helper
 
 from edgesdk.errors import ModelFormatError
 from edgesdk_converters.frontends import read_source
+from edgesdk_converters.runner import OnnxRunner
 from edgesdk_converters.spec import ModelSpec
 
 
@@ -64,6 +65,11 @@ def test_frontend__a_folder(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+def test_frontend__path_that_the_system_refuses(tmp_path: Path) -> None:
+    with pytest.raises(ModelFormatError, match=r"cannot be read: File name too long\. Give the path of a model file"):
+        read(tmp_path / ("long" * 99 + ".onnx"))
+
+
 def test_onnx__is_tflite(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"\x1c\0\0\0TFL3" + b"\0" * 40)
     with pytest.raises(ModelFormatError, match=r"is a TFLite model, not ONNX\. Rename it to \.tflite"):
@@ -93,7 +99,9 @@ def external(model: onnx.ModelProto, location: str) -> onnx.ModelProto:
     return model
 
 
-@pytest.mark.parametrize("location", ["../secret.bin", "/etc/passwd", "a/../../b.bin"])
+@pytest.mark.parametrize(
+    "location", ["../secret.bin", "/etc/passwd", "a/../../b.bin", "..\\secret.bin", "zero\0byte", ""]
+)
 def test_onnx__external_data_outside(tmp_path: Path, small: onnx.ModelProto, location: str) -> None:
     (tmp_path / "m.onnx").write_bytes(external(small, location).SerializeToString())
     with pytest.raises(ModelFormatError, match=r"outside the model's folder\. Save the model as one file"):
@@ -108,6 +116,83 @@ def test_onnx__external_data_by_link_outside(tmp_path: Path, small: onnx.ModelPr
     (folder / "m.onnx").write_bytes(external(small, "w.bin").SerializeToString())
     with pytest.raises(ModelFormatError, match="outside the model's folder"):
         read(folder / "m.onnx")
+
+
+def test_onnx__external_data_of_two_locations(tmp_path: Path, small: onnx.ModelProto) -> None:
+    """The last counts when it is read, so it is the one that is checked."""
+    model = external(small, "w.bin")
+    model.graph.initializer[0].external_data.add(key="location", value="../secret.bin")
+    (tmp_path / "w.bin").write_bytes(b"x" * 4096)
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ModelFormatError, match=r"'\.\./secret\.bin', outside the model's folder"):
+        read(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("offset", "-4"), ("offset", "here"), ("length", "many"), ("offset", "99999999")]
+)
+def test_onnx__external_data_of_a_place_that_is_none(
+    tmp_path: Path, small: onnx.ModelProto, key: str, value: str
+) -> None:
+    model = external(small, "w.bin")
+    model.graph.initializer[0].external_data.add(key=key, value=value)
+    (tmp_path / "w.bin").write_bytes(b"x" * 8)
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ModelFormatError, match=r"'w0'.* (cannot be read|does not fit its own data).*again"):
+        read(tmp_path / "m.onnx")
+
+
+def test_onnx__external_data_read_many_times_over(tmp_path: Path, small: onnx.ModelProto) -> None:
+    """A small file whose tensors each ask for all of a large one."""
+    for tensor in small.graph.initializer:
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="w.bin")
+    with (tmp_path / "w.bin").open("wb") as file:
+        file.truncate(2**29)
+    (tmp_path / "m.onnx").write_bytes(small.SerializeToString())
+    with pytest.raises(ModelFormatError, match=r"with its external data: holds 3,\d+,\d+,\d+ bytes.*smaller model"):
+        read(tmp_path / "m.onnx")
+
+
+def test_onnx__external_data_of_a_constant_inside_a_function(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["": 17, "local": 1]>
+        g (float[2] x) => (float[2] y) { y = local.Shift (x) }
+        <opset_import: ["": 17], domain: "local"> Shift (a) => (b) { k = Constant <value = float[2] {1, 2}> () b = Add (a, k) }"""
+    )
+    tensor = model.functions[0].node[0].attribute[0].t
+    tensor.CopyFrom(numpy_helper.from_array(np.asarray([3, 4], np.float32), "k"))
+    (tmp_path / "k.bin").write_bytes(tensor.raw_data)
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="k.bin")
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    source = read_source(tmp_path / "m.onnx", ModelSpec())
+    np.testing.assert_array_equal(OnnxRunner(source.content).run([np.zeros(2, np.float32)])[0], [3, 4])
+
+
+def test_onnx__input_with_a_default_is_a_constant_and_said(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["": 17]>
+        g (float[2] x, float k) => (float[2] y) <float k = {2.0}> { y = Mul (x, k) }"""
+    )
+    onnx.save(model, tmp_path / "m.onnx")
+    source = read_source(tmp_path / "m.onnx", ModelSpec())
+    assert [tensor.name for tensor in source.inputs] == ["x"]
+    assert "inputs with a default in the file are taken as that constant: 'k'" in source.assumptions
+
+
+def test_onnx__name_that_is_no_text(tmp_path: Path, small: onnx.ModelProto) -> None:
+    (tmp_path / "m.onnx").write_bytes(small.SerializeToString().replace(b"Relu", b"Re\xff\xff"))
+    with pytest.raises(ModelFormatError, match=r"one of its names is no text\. Copy, download or export it again"):
+        read(tmp_path / "m.onnx")
+
+
+def test_onnx__external_data_of_a_name_that_is_too_long(tmp_path: Path, small: onnx.ModelProto) -> None:
+    (tmp_path / "m.onnx").write_bytes(external(small, "long" * 99).SerializeToString())
+    with pytest.raises(ModelFormatError, match=r"which is not there\. Copy 'longlong"):
+        read(tmp_path / "m.onnx")
 
 
 def test_onnx__external_data_missing(tmp_path: Path, small: onnx.ModelProto) -> None:
