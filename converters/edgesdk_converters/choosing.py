@@ -112,7 +112,12 @@ class _Chooser:
     ) -> tuple[Attempt, Judged] | None:
         best: tuple[float, Attempt, Judged] | None = None
         for attempt in self._family.attempts(wish, contract, feeds):
-            judged = [(form, self._judged(form, always_time=best is None)) for form in attempt.forms]
+            runners = [self._family.open(form) for form in attempt.forms]
+            judged = [
+                (form, self._judged(form, runner, always_time=best is None))
+                for form, runner in zip(attempt.forms, runners, strict=True)
+            ]
+            judged = self._alike(judged, runners)
             self._tried += judged
             reasons = [f"{one.variant}: {reason}" for _, one in judged for reason in one.reasons]
             self._progress.say(f"  {attempt.recipe}: {'; '.join(reasons) or 'passes'}")
@@ -128,9 +133,19 @@ class _Chooser:
                 break
         return best[1:] if best is not None else None
 
-    def _judged(self, form: Form, *, always_time: bool) -> Measurement:
-        reference = self._references[form.format]
-        return self._judge.judge(form.id, form, self._family.open(form), reference, always_time=always_time)
+    def _judged(self, form: Form, runner: Runner, *, always_time: bool) -> Measurement:
+        return self._judge.judge(form.id, form, runner, self._references[form.format], always_time=always_time)
+
+    def _alike(self, judged: Judged, runners: Sequence[Runner]) -> Judged:
+        """The same, without the further formats that take other decisions than the first: one conversion makes one model."""
+        if not judged or any(not (one.kept or self._judge.only_slow(one)) for _, one in judged):
+            return judged
+        found = judged[:1]
+        for (form, one), runner in zip(judged[1:], runners[1:], strict=True):
+            reason = self._judge.unlike(runners[0], runner)
+            more = {"kept": False, "reasons": (*one.reasons, reason)} if reason else {}
+            found.append((form, msgspec.structs.replace(one, **more)))
+        return found
 
     def result(self, allow: str | None, *, memory: bool) -> Choice:
         """Decide, and order what is kept: the smallest first; what was refused and allowed all the same, last."""

@@ -278,6 +278,24 @@ def test_convert__sub_folders_that_are_no_labels_are_said_of_the_evaluation_too(
     )
 
 
+def test_convert__a_format_that_decides_otherwise_is_refused_and_the_first_is_kept(
+    classifier: onnx.ModelProto, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Judge, "unlike", lambda *_: "ONNX and TFLite decide differently")
+    result = run(classifier, recipe="w8a8")
+    assert result.ok
+    assert {variant.id for variant in result.manifest.variants} == {
+        "onnx-fp32",
+        "onnx-fp16",
+        "onnx-int8",
+        "tflite-fp32",
+        "tflite-fp16",
+    }
+    (refused,) = result.refused
+    assert refused.variant == "tflite-int8"
+    assert refused.reasons == ("ONNX and TFLite decide differently",)
+
+
 def _by_class(folder: Path) -> Path:
     spec = folder / "model.yaml"
     spec.write_text("outputs:\n  y: {class_axis: 1}\n", encoding="utf-8")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from edgesdk_converters.calibration.feeds import Feeds
 from edgesdk_converters.graph.simplify import random_feed
 from edgesdk_converters.guard.budget import Budget
 from edgesdk_converters.guard.fidelity import FidelityMeter, branches_of, cut, decides, worst_margin
+from edgesdk_converters.guard.formats import Alike
 from edgesdk_converters.guard.latency import ALLOWANCE, measure
 from edgesdk_converters.guard.memory import peak_memory
 from edgesdk_converters.guard.metrics import metric_for
@@ -165,15 +166,11 @@ class Judge:
         """
         budget = Budget(min_snr_db=max(FLOAT_DB, self.budget.min_snr_db)) if given else self.budget
         meter, metric = FidelityMeter(self._outputs, budget), metric_for(self._contract)
-        states: dict[int, Array] = {}
-        rows = zip(self._feeds, self._first, self._expected, self._labels, strict=True)
-        for feed, first, expected, label in rows:
-            # A variant lives with its own states, as it will on the board, not with those of its source.
-            got = runner.run(feed if first else [states.get(index, array) for index, array in enumerate(feed)])
+        rows = zip(self._answers(runner), self._expected, self._labels, strict=True)
+        for got, expected, label in rows:
             meter.add(expected, got)
             if metric is not None:
                 metric.add(expected, got, label)
-            states = {index: np.array(got[output]) for index, output in self._states.items()}
         fidelity = meter.result()
         reasons = list(meter.missed())
         if given:
@@ -191,6 +188,21 @@ class Judge:
             reasons=tuple(reasons),
             margin=worst_margin(fidelity, budget),
         )
+
+    def unlike(self, one: Runner, other: Runner) -> str:
+        """Whether two formats of one quantization take different decisions, in words; empty where they are one model."""
+        alike = Alike(self._contract)
+        for a, b in zip(self._answers(one), self._answers(other), strict=True):
+            alike.add(a, b)
+        return alike.missed()
+
+    def _answers(self, runner: Runner) -> Iterator[list[Array]]:
+        """What it says of the held-out inferences; it lives with its own states, as it will on the board, not with those of its source."""
+        states: dict[int, Array] = {}
+        for feed, first in zip(self._feeds, self._first, strict=True):
+            got = runner.run(feed if first else [states.get(index, array) for index, array in enumerate(feed)])
+            states = {index: np.array(got[output]) for index, output in self._states.items()}
+            yield got
 
     def _by_figure(self) -> list[OutputSpec]:
         """The output that each figure belongs to."""

@@ -269,3 +269,40 @@ def test_judge__only_what_is_far_too_slow_ends_a_search(ratio: float, hopeless: 
         latency=Latency(cpu_ms=ratio, source_cpu_ms=1, ratio=ratio, runs=9, host="here"),
     )
     assert judge.hopeless(measurement) is hopeless
+
+
+def test_judge__a_float_form_keeps_what_was_asked_of_all() -> None:
+    rows = [np.random.default_rng(index).normal(size=(1, 4)) for index in range(20)]
+    held_out = [[[np.asarray([float(index)])]] for index in range(20)]
+    judge = Judge(
+        table(),
+        Table(*rows),
+        held_out,
+        source_size_bytes=9,
+        optimize="size",
+        budget=Budget(min_snr_db=60),
+    )
+    half = judge.compare(Table(*[row * 1.002 for row in rows]), given=True)  # 54 dB
+    assert half.reasons == ("branch 'y': SNR 54.0 dB, expected at least 60 dB",)
+
+
+def test_judge__two_formats_of_one_quantization_decide_alike() -> None:
+    branch = (Branch(name="y", class_axis=1),)
+    contract = table()
+    contract = msgspec.structs.replace(
+        contract, outputs=(msgspec.structs.replace(contract.outputs[0], branches=branch),)
+    )
+    rows = [np.eye(4)[[index % 4]] for index in range(20)]
+    held_out = [[[np.asarray([float(index)])]] for index in range(20)]
+    judge = Judge(contract, Table(*rows), held_out, source_size_bytes=9, optimize="size")
+    other = [*rows[:18], rows[0], rows[0]]
+    assert judge.unlike(Table(*rows), Table(*rows)) == ""
+    assert "decide differently on 2 of 20 held-out inferences" in judge.unlike(Table(*rows), Table(*other))
+
+
+def test_judge__two_formats_live_with_their_own_states() -> None:
+    one = np.ones(1)
+    unit = [[one, one * index] for index in range(30)]
+    judge = Judge(CONTRACT, Sum(), [unit], source_size_bytes=100, optimize="size")
+    drifted = [got[0].item() for got in judge._answers(Sum(0.1))]
+    assert drifted[:2] == [pytest.approx(1.1), pytest.approx(2.31)]

@@ -42,14 +42,14 @@ def test_spread__noise_below_what_differs_passes() -> None:
 
 
 def test_spread__a_dead_channel_is_named() -> None:
-    maps = RNG.normal(0, 1, (12, 8, 30))
+    maps = RNG.normal(0, 1, (12, 24, 30))
     dead = maps.copy()
     dead[:, 3] = 0.0
     (problem,) = spread(maps, dead).problems(WHOLE)
-    assert problem == "channel 3 of 8 (axis 1): no closer to float than always the same answer"
+    assert problem == "channel 3 of 24 (axis 1): no closer to float than always the same answer"
     dead[:, [1, 6]] = 0.7
     (problem,) = spread(maps, dead).problems(WHOLE)
-    assert problem.startswith("channels 1, 3, 6 of 8 (axis 1)")
+    assert problem.startswith("channels 1, 3, 6 of 24 (axis 1)")
 
 
 def test_spread__a_channel_that_hardly_ever_speaks_is_not_looked_at() -> None:

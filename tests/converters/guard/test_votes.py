@@ -59,6 +59,18 @@ def test_votes__scaled_values_move_every_threshold(factor: float, passes: bool) 
         assert f"its values are {factor:.2f} of float's, expected 0.9 to 1.1: a threshold on them" in problems[0]
 
 
+def test_votes__logits_may_all_be_larger_by_the_same() -> None:
+    # A Softmax behind them takes it out again; 12 dB is far from close.
+    logits = 8 * np.eye(4)[[0, 1, 2, 3] * 50]
+    one = Votes()
+    one.add(logits, logits + 1.0, 1, thorough=True)
+    assert one.problems(Budget(), 12.0) == ()
+    two = Votes()
+    two.add(logits + 40.0, 0.7 * logits + 40.0, 1, thorough=True)
+    (problem,) = two.problems(Budget(), 12.0)
+    assert "its values are 0.70 of float's" in problem
+
+
 def test_votes__one_accident_is_forgiven_only_where_the_values_are_close() -> None:
     expected, got = [0, 1, 2] * 4, [0, 1, 2] * 3 + [0, 1, 1]
     assert not votes(expected, got).problems(Budget(), CLOSE_DB)
