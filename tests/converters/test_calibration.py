@@ -379,6 +379,16 @@ def test_labels__table(tmp_path: Path) -> None:
     assert data.problems == ()
 
 
+def test_labels__are_part_of_the_sets_hash(tmp_path: Path) -> None:
+    folder = labelled(tmp_path, ["1.npy", "2.npy"])
+    plain = CalibrationSet.from_folder(folder, with_labels("dog", "cat")).sha256
+    (folder / "labels.csv").write_text("1.npy,cat\n2.npy,dog\n")
+    one = CalibrationSet.from_folder(folder, with_labels("dog", "cat")).sha256
+    (folder / "labels.csv").write_text("1.npy,dog\n2.npy,cat\n")
+    other = CalibrationSet.from_folder(folder, with_labels("dog", "cat")).sha256
+    assert len({plain, one, other}) == 3
+
+
 def test_labels__table_with_mistakes__all_are_told(tmp_path: Path) -> None:
     folder = labelled(tmp_path, ["one.npy", "two.npy", "three.npy"])
     (folder / "labels.csv").write_text("one.npy,cat\none.npy,dog\ntwo.np,cat\nthree.npy,cat,2\n")

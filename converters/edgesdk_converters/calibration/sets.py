@@ -35,7 +35,7 @@ class CalibrationSet:
     units: Sequence[Sequence[Feed]]
     """Independent samples; each is the inferences it makes, in order. States are zeros until :meth:`rolled`."""
     sha256: str
-    """Over the sorted hashes of the files."""
+    """Over the sorted hashes of the files, with their labels where they have some; not over their names."""
     problems: tuple[str, ...] = ()
     """What was left out, and why: files of a kind that nobody asked for, sub-folders that are no labels."""
     shared: bool = field(default=False)
@@ -77,7 +77,9 @@ class CalibrationSet:
             for file in files:
                 try:
                     digest, found = reader.look(file)
-                    hashes.append(digest)
+                    # Labels decide which samples are held out, and so the ranges.
+                    label = labels.get(name_of(folder, file))
+                    hashes.append(digest if label is None else f"{digest} {label}")
                 except (EdgeSdkError, OSError, ValueError) as error:
                     text = str(error)
                     problems.append(text if file.name in text else f"{file.name}: {text}")

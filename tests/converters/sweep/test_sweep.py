@@ -114,6 +114,31 @@ def test_sweep__killed__its_processes_end_too_and_the_next_run_tidies(sweep_file
     assert leftovers(file.parent) == []
 
 
+def test_sweep__killed_between_cells__does_only_what_is_left(sweep_file: Write) -> None:
+    file = sweep_file(models=3, boards=1)
+    command = [sys.executable, "-c", MAIN, "sweep", str(file), "--jobs", "1"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    cells = file.parent / "results" / "cells"
+    deadline = time.monotonic() + 120
+    while not (cells.is_dir() and list(cells.glob("*.json"))):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    children = _children(process.pid)
+    process.kill()
+    process.wait()
+    while any(_alive(child) for child in children):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    before = stamps(file.parent / "results")
+    assert 1 <= len(before) < 3
+    sweep = run_sweep(file)
+    assert sweep.resumed == len(before)
+    assert [result.status for result in sweep.results] == ["float-only"] * 3
+    after = stamps(sweep.folder)
+    assert {name: after[name] for name in before} == before
+    assert leftovers(file.parent) == []
+
+
 def _children(pid: int) -> list[int]:
     found = []
     for task in Path(f"/proc/{pid}/task").iterdir():
