@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx
 
-from edgesdk.errors import ConversionError, NodeProblem
+from edgesdk.errors import ConversionError, EdgeSdkError, ModelFormatError, NodeProblem
 from edgesdk_converters.graph.opset import raise_opset
 from edgesdk_converters.tflite.lower import cleanup, expand, fusion, importer, quantized, quantized_weights, writer
 from edgesdk_converters.tflite.lower.lowering import Lowering
@@ -28,18 +28,51 @@ def lower(model: onnx.ModelProto, *, name: str = "model", half: bool = False) ->
     Raises:
         NotExpressibleError: TFLite lacks what some nodes need; lists every one, and nothing was written.
     """
+    try:
+        return _written(model, name, half=half)
+    except EdgeSdkError:
+        raise
+    except Exception as error:
+        raise _fault(model, name, error) from error
+
+
+def _written(model: onnx.ModelProto, name: str, *, half: bool) -> bytes:
     lowering, problems = _lowered(model, name)
     raise_all(name, problems)
     operators = dequantize_directly(quantized_weights.settle(lowering.operators))
     operators = cleanup.tidy(operators, lowering.outputs)
     if half:
         operators = cleanup.halve(operators)
+    constants = {id(t): t.data.nbytes for o in operators for t in o.inputs if t is not None and t.data is not None}
+    if sum(constants.values()) > importer.MAX_BYTES:
+        reason = f"its constants take {sum(constants.values()):,} bytes, a TFLite file holds less than {importer.MAX_BYTES:,}"
+        raise_all(name, [NodeProblem(name, "model", reason, "Quantize the weights or split the model")])
     return writer.write(operators, lowering.inputs, lowering.outputs, description=name)
 
 
 def expressible(model: onnx.ModelProto, *, name: str = "model") -> tuple[NodeProblem, ...]:
     """What TFLite cannot express of a model; empty where `lower` will succeed."""
-    return tuple(_lowered(model, name)[1])
+    try:
+        return tuple(_lowered(model, name)[1])
+    except EdgeSdkError:
+        raise
+    except Exception as error:
+        raise _fault(model, name, error) from error
+
+
+def _fault(model: onnx.ModelProto, name: str, error: Exception) -> ConversionError:
+    """What to say where something breaks: the model, if onnx objects to it; else this converter."""
+    if isinstance(error, UnicodeError):
+        return ModelFormatError(f"{name}: a name in it is no UTF-8 text ({error}). Copy or download the file again.")
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as objection:  # noqa: BLE001 - onnx's own types, and what its C++ core raises
+        first = (str(objection).strip().splitlines() or [type(objection).__name__])[0][:300]
+        return ModelFormatError(f"{name}: the ONNX graph is not valid: {first}. Export the model again.")
+    return ConversionError(
+        f"{name}: lowering to TFLite failed with {type(error).__name__}: {error}. onnx finds no fault with the model, so it is one "
+        "of edgesdk: please report it with the model. Until then convert with the formats that do not need TFLite."
+    )
 
 
 def _lowered(model: onnx.ModelProto, name: str) -> tuple[Lowering, list[NodeProblem]]:

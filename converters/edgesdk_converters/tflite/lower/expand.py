@@ -13,7 +13,7 @@ from edgesdk.errors import NodeProblem
 from edgesdk_converters.tflite.lower import importer
 from edgesdk_converters.tflite.lower.folding import fold, proto
 from edgesdk_converters.tflite.lower.ir import Graph, Info, Node
-from edgesdk_converters.tflite.lower.problems import Refusal
+from edgesdk_converters.tflite.lower.problems import MALFORMED, Refusal, malformed
 from edgesdk_converters.tflite.lower.registry import rule_of
 from edgesdk_converters.tflite.lower.sketch import OPSET, Sketch, spelling_of
 
@@ -81,7 +81,8 @@ def _expanded(
             nodes, opset = sketch.nodes, OPSET
         else:
             nodes, opset = _function(graph, node), graph.opset
-    except Refusal as refusal:
+    except (Refusal, *MALFORMED) as error:
+        refusal = error if isinstance(error, Refusal) else malformed(error)
         problems.append(NodeProblem(node.name, node.op_type, refusal.reason, refusal.fix))
         return [node]
     return _settled(graph, node, nodes, opset, refused, problems, (*within, node.op_type))

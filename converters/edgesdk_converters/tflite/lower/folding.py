@@ -18,6 +18,8 @@ _RANDOM = frozenset(
 )
 _NEWEST = 23
 """Opset that ONNX Runtime computes constants in: newer ones it may refuse, and what constants need has not changed since."""
+_LARGEST = 1 << 28
+"""Elements of a constant that is computed: a gigabyte of float32. A file that asks for more is damaged."""
 Shapes = Mapping[str, tuple[str, tuple[int, ...] | None]]
 
 
@@ -36,6 +38,7 @@ def fold(graph: Graph, shapes: Shapes) -> None:
             and not node.domain
             and node.inputs
             and all(not name or name in known for name in node.inputs)
+            and all(_small(shapes.get(name)) for name in node.outputs)
         ):
             foldable.append(node)
             known.update(name for name in node.outputs if name)
@@ -52,6 +55,11 @@ def fold(graph: Graph, shapes: Shapes) -> None:
     graph.remove(foldable)
     for name, value in zip(outputs, values, strict=True):
         _store(graph, name, value)
+
+
+def _small(known: tuple[str, tuple[int, ...] | None] | None) -> bool:
+    """Whether a tensor may be computed here, as far as its shape is known."""
+    return known is None or known[1] is None or float(np.prod([float(size) for size in known[1]])) <= _LARGEST
 
 
 def _folded_alone(graph: Graph, node: Node) -> bool:

@@ -12,6 +12,7 @@ from edgesdk.errors import NodeProblem
 from edgesdk_converters.tflite.lower.folding import fold
 from edgesdk_converters.tflite.lower.ir import Array, Graph, Info, Node
 
+MAX_ELEMENTS = (1 << 31) - 1
 MAX_BYTES = (1 << 31) - 1
 """A flatbuffer's offsets are signed 32-bit numbers."""
 _LARGE = 1024
@@ -61,7 +62,18 @@ def read(
     problems += _input_problems(model)
     if problems:
         return empty(name), problems
-    shapes = infer(model)
+    problems += _constant_problems(model) + _structure_problems(model)
+    if problems:
+        return empty(name), problems
+    shapes = infer(model, problems)
+    for tensor_name, (_, shape) in shapes.items():
+        if shape is not None and int(np.prod([float(size) for size in shape])) > MAX_ELEMENTS:
+            reason = (
+                f"its shape {list(shape)} has more than {MAX_ELEMENTS:,} elements, and TFLite counts them in 32 bits"
+            )
+            problems.append(NodeProblem(tensor_name, "tensor", reason, "Make it smaller, or cut the model before it"))
+    if problems:
+        return empty(name), problems
     graph = Graph(
         name=name,
         nodes=[node_of(node) for node in model.graph.node],
@@ -102,20 +114,67 @@ def _empty_tensors(graph: Graph, shapes: Shapes) -> None:
     )
 
 
-def infer(model: onnx.ModelProto) -> Shapes:
-    """Element type and shape (None where dynamic) of every tensor."""
+def _structure_problems(model: onnx.ModelProto) -> list[NodeProblem]:
+    """What onnx's shape inference does not survive, or would read in two ways."""
+    problems, made = [], set[str]()
+    fix = "Check the model with onnx.checker and export it again"
+    for node in model.graph.node:
+        for name in node.output:
+            if name and name in made:
+                problems.append(NodeProblem(label(node), node.op_type, f"tensor {name!r} is made twice", fix))
+            made.add(name)
+        parts = next((a.i for a in node.attribute if a.name == "num_outputs"), len(node.output))
+        if node.op_type == "Split" and parts != len(node.output):
+            reason = f"it says {parts} parts and has {len(node.output)} outputs"
+            problems.append(NodeProblem(label(node), node.op_type, reason, fix))
+    return problems
+
+
+def _constant_problems(model: onnx.ModelProto) -> list[NodeProblem]:
+    """Initializers whose bytes are not what their type and shape say."""
+    problems = []
+    for tensor in model.graph.initializer:
+        try:
+            if min(tensor.dims, default=0) < 0:
+                raise ValueError(f"its shape is {list(tensor.dims)}")  # noqa: TRY301 - reported with what numpy_helper says
+            numpy_helper.to_array(tensor)
+        except Exception as error:  # noqa: BLE001 - whatever onnx raises for bytes that make no tensor
+            reason = f"its bytes are no tensor ({_first_line(error)})"
+            fix = "Copy or download the file again, with its external data beside it"
+            problems.append(NodeProblem(tensor.name, "initializer", reason, fix))
+    return problems
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+
+
+def infer(model: onnx.ModelProto, problems: list[NodeProblem] | None = None) -> Shapes:
+    """Element type and shape (None where dynamic) of every tensor.
+
+    Args:
+        model: Left as it is.
+        problems: Gets an entry where onnx's inference fails altogether.
+    """
     light = onnx.ModelProto()
     light.CopyFrom(_without_weights(model))
     found: Shapes = {}
     try:
         light = onnx.shape_inference.infer_shapes(light, data_prop=True)
-    except (RuntimeError, ValueError):  # what is not inferred is reported node by node
+    except Exception as error:  # noqa: BLE001 - onnx's own types, RuntimeError, MemoryError
+        if problems is not None:
+            reason = f"onnx cannot infer its shapes ({_first_line(error)})"
+            problems.append(
+                NodeProblem("graph", "model", reason, "Check the model with onnx.checker and export it again")
+            )
         return found
-    for value in (*light.graph.input, *light.graph.value_info, *light.graph.output):
+    for value in (*model.graph.output, *light.graph.input, *light.graph.value_info, *light.graph.output):
         kind = value.type.tensor_type
         static = kind.HasField("shape") and all(d.HasField("dim_value") for d in kind.shape.dim)
         shape = tuple(int(d.dim_value) for d in kind.shape.dim) if static else None
-        if kind.elem_type:
+        # What the file says of its outputs counts where nothing is inferred.
+        if kind.elem_type and (shape is not None or value.name not in found):
             found[value.name] = (type_name(kind.elem_type), shape)
     return found
 
@@ -132,7 +191,11 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
             node.op_type = "Relu"
             del node.attribute[:]
     light.graph.input.extend(model.graph.input)
-    light.graph.output.extend(model.graph.output)
+    # What the file says of its outputs may contradict what is inferred; it counts where nothing is.
+    light.graph.output.extend(onnx.ValueInfoProto(name=value.name) for value in model.graph.output)
+    imported = {"ai.onnx" if not item.domain else item.domain for item in light.opset_import}
+    for domain in {node.domain or "ai.onnx" for node in light.graph.node} - imported:
+        light.opset_import.append(onnx.helper.make_opsetid(domain, 1))
     named = {value.name for value in model.graph.input}
     for tensor in model.graph.initializer:
         if int(np.prod(tensor.dims, dtype=np.int64)) <= _LARGE:
@@ -224,6 +287,10 @@ def _input_problems(model: onnx.ModelProto) -> list[NodeProblem]:
             continue
         if not kind.elem_type:
             problems.append(NodeProblem(value.name, "input", "is no tensor", "Take the sequence or map apart"))
+            continue
+        if kind.elem_type not in onnx.TensorProto.DataType.values():
+            reason = f"its type {kind.elem_type} is none that onnx {onnx.__version__} knows"
+            problems.append(NodeProblem(value.name, "input", reason, "Export the model in float32"))
             continue
         sizes = [d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in kind.shape.dim]
         if not kind.HasField("shape") or not all(isinstance(size, int) and size > 0 for size in sizes):

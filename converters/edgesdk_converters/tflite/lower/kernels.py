@@ -61,6 +61,8 @@ _EXACT = {"bool": 1, "int8": 8, "uint8": 8, "int16": 16}
 """Types that are computed in wider ones, and their bits."""
 ROUNDED = frozenset({"LOG", "SQRT", "RESIZE_BILINEAR"})
 """Operators whose result float32 rounds anyway: int32 goes through them as float32."""
+HYBRID = frozenset({"FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "BATCH_MATMUL"})
+"""Operators whose weights may be of another type than their data."""
 _TO_INTEGER = frozenset({"ARG_MAX", "ARG_MIN"})
 _TO_TRUTH = frozenset({"LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL", "EQUAL", "NOT_EQUAL"})
 MOST_AXES = 6

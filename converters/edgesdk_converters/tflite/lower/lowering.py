@@ -12,7 +12,7 @@ from edgesdk.errors import NodeProblem
 from edgesdk_converters.tflite.lower import kernels
 from edgesdk_converters.tflite.lower import layout as layouts
 from edgesdk_converters.tflite.lower.ir import Array, Graph, Info, Layout, Node, Operator, Quantization, Tensor, Value
-from edgesdk_converters.tflite.lower.problems import Refusal
+from edgesdk_converters.tflite.lower.problems import MALFORMED, Refusal, malformed
 from edgesdk_converters.tflite.lower.registry import rule_of
 
 INNER = {"int64": "int32", "float16": "float32", "float64": "float32"}
@@ -52,6 +52,10 @@ class Lowering:
         """Lower the whole graph; what cannot be is in `problems` afterwards, all of it."""
         for name in self.graph.inputs:
             self._input(name)
+        for name in self.graph.outputs:
+            if name not in self.graph.infos and not self.problems:
+                fix = "Check the model with onnx.checker and export it again"
+                self.problems.append(NodeProblem(name, "output", "no node makes it, or its shape is not known", fix))
         for node in self.graph.nodes:
             self._node = node.name
             self._lower(node)
@@ -75,13 +79,10 @@ class Lowering:
             unbound = [name for name in node.outputs if name and name not in self._values]
             if unbound and any(name in self._wanted() for name in unbound):
                 self.refuse(f"its output {unbound[0]!r} is not supported", "Do not use that output")
-        except (Refusal, LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        except (Refusal, *MALFORMED) as error:
             # All but the first kind: a node that onnx's own checks let through with attributes that make no sense.
-            reason = (
-                error.reason if isinstance(error, Refusal) else f"it is malformed ({type(error).__name__}: {error})"
-            )
-            fix = error.fix if isinstance(error, Refusal) else "Check the model with onnx.checker and export it again"
-            self.problems.append(NodeProblem(node.name, node.op_type, reason, fix))
+            refusal = error if isinstance(error, Refusal) else malformed(error)
+            self.problems.append(NodeProblem(node.name, node.op_type, refusal.reason, refusal.fix))
             for name in node.outputs:  # so that what follows is judged too
                 if name and name not in self._values and name in self.graph.infos:
                     info = self.graph.infos[name]
@@ -180,11 +181,11 @@ class Lowering:
         if axes > kernels.most_axes(code):
             reason = f"{code} would have {axes} axes, and its kernel has at most {kernels.most_axes(code)}"
             self.refuse(reason, "Join axes that lie side by side by a Reshape")
+        kinds = list(dict.fromkeys(tensor.dtype for tensor in operands))
+        if len(kinds) > 1 and code not in kernels.HYBRID:
+            self.refuse(f"its operands are {' and '.join(kinds)}", "Cast them to one type before it")
         if not operands or any(tensor.quantization is not None for tensor in (*operands, *outputs)):
             return inputs, outputs
-        kinds = list(dict.fromkeys(tensor.dtype for tensor in operands))
-        if len(kinds) > 1:
-            self.refuse(f"its operands are {' and '.join(kinds)}", "Cast them to one type before it")
         suited = kernels.computed_in(code, kinds[0])
         if suited is None:
             self.refuse(f"it takes {kinds[0]}, for which TFLite's {code} has no kernel", "Cast to float32 before it")

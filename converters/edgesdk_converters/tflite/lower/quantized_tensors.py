@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgesdk_converters.tflite.lower.folding import evaluate
 from edgesdk_converters.tflite.lower.ir import Graph, Info, Node, Quantization
 
 DOMAIN = "edgesdk.quantized"
@@ -35,22 +36,26 @@ def mark(graph: Graph) -> None:
 
     What comes in or goes out as uint8 stays so at the boundary, with a QUANTIZE behind or before it.
     """
+    _quantize_constants(graph)
     _own_constants(graph)
+    unusable = {node.outputs[0] for node in graph.nodes if node.op_type == Q and _parameters(graph, node) is None}
     producers, consumers = graph.producers(), graph.consumers()
     kept: list[Node] = []
     inner: dict[str, str] = {}
     done: dict[str, Quantization] = {}
+    given = {name: info.dtype for name, info in graph.infos.items()}
     for node in graph.nodes:
         name = {Q: node.outputs[0], DQ: node.inputs[0]}.get(node.op_type, "") if node.inputs else ""
         quantization = _parameters(graph, node) if name else None
         info = graph.infos.get(name)
-        if quantization is None or info is None:
+        if quantization is None or info is None or name in unusable:
             kept.append(node)
             continue
         if node.op_type == DQ and info.data is None:
             computed = producers.get(name)
             if (name in done and not equal(done[name], quantization)) or (info.dtype == "int32" and computed):
-                kept += _arithmetic(graph, node, quantization)
+                moved = given[name] == "uint8" and info.dtype == "int8"
+                kept += _arithmetic(graph, node, _shifted(quantization) if moved else quantization)
                 continue
         maker = producers.get(name)
         itself = name in graph.outputs or maker is None or maker.op_type != Q
@@ -73,6 +78,19 @@ def mark(graph: Graph) -> None:
             _retype(info, quantization)
         kept.append(node)
     graph.nodes = kept
+
+
+def _quantize_constants(graph: Graph) -> None:
+    """Weights that are stored in float in front of QuantizeLinear, as training with quantization exports them, become integers."""
+    gone: list[Node] = []
+    for node in graph.nodes:
+        if node.op_type != Q or graph.constant(node.inputs[0]) is None or _parameters(graph, node) is None:
+            continue
+        name = node.outputs[0]
+        data = evaluate(graph, [node], [name])[0]
+        graph.infos[name] = Info(name, tuple(data.shape), data.dtype.name, data)
+        gone.append(node)
+    graph.remove(gone)
 
 
 def _own_constants(graph: Graph) -> None:
@@ -149,9 +167,14 @@ def _parameters(graph: Graph, node: Node) -> Quantization | None:
     zero = graph.constant(node.input(2)) if node.input(2) else np.zeros(scale.shape, np.int64)
     if zero is None:
         return None
-    rank = graph.infos[node.inputs[0]].rank if node.inputs[0] in graph.infos else 0
-    axis = int(node.attribute("axis", 1)) % max(rank, 1) if scale.ndim == 1 and scale.size > 1 else None
-    return Quantization(scale.reshape(-1).astype(np.float32), zero.reshape(-1).astype(np.int64), axis)
+    if scale.dtype.kind != "f" or not (np.isfinite(scale) & (scale > 0)).all() or zero.size not in (1, scale.size):
+        return None
+    shape = graph.infos[node.inputs[0]].shape if node.inputs[0] in graph.infos else ()
+    axis = int(node.attribute("axis", 1)) % max(len(shape), 1) if scale.ndim == 1 and scale.size > 1 else None
+    if axis is not None and shape[axis : axis + 1] != (scale.size,):
+        return None
+    points = np.broadcast_to(zero.reshape(-1).astype(np.int64), (scale.size,))
+    return Quantization(scale.reshape(-1).astype(np.float32), points, axis)
 
 
 def free(graph: Graph, name: str) -> str:

@@ -196,7 +196,7 @@ def test_lower__of_computed_int32_that_is_dequantized() -> None:
         (lambda w: w.pair("x", 0.0005, 30000, "uint16"), "it quantizes to uint16", "Quantize activations to 8 bits, or to int16"),
         (
             lambda w: w.op("Add", w.op("Reshape", "x", w.constant([18, 8], "int64")), w.op("DequantizeLinear", w.weights(8), w.constant([0.01, 0.02]), axis=0, block_size=4)),
-            "its scale or zero point is computed, or has blocks", "Quantize with constant scales per tensor or channel",
+            "its scale or zero point is computed, not positive, or has blocks", "Quantize with constant scales per tensor or channel",
         ),
     ],
 )  # fmt: skip

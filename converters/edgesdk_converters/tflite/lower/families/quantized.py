@@ -19,7 +19,8 @@ def quantize(ctx: Lowering, node: Node) -> None:
     """QUANTIZE, of float or of other integers."""
     if ctx.info(node.outputs[0]).quantization is None:
         ctx.refuse(
-            "its scale or zero point is computed, or has blocks", "Quantize with constant scales per tensor or channel"
+            "its scale or zero point is computed, not positive, or has blocks",
+            "Quantize with constant scales per tensor or channel",
         )
     given, kind = ctx.info(node.outputs[0]).quantization, ctx.info(node.outputs[0]).dtype
     if kind not in _TYPES:
@@ -35,7 +36,8 @@ def dequantize(ctx: Lowering, node: Node) -> None:
     """DEQUANTIZE."""
     if ctx.info(node.inputs[0]).quantization is None:
         ctx.refuse(
-            "its scale or zero point is computed, or has blocks", "Quantize with constant scales per tensor or channel"
+            "its scale or zero point is computed, not positive, or has blocks",
+            "Quantize with constant scales per tensor or channel",
         )
     given, kind = ctx.info(node.inputs[0]).quantization, ctx.info(node.inputs[0]).dtype
     if kind not in _TYPES | {"int4"}:
