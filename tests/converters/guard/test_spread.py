@@ -9,7 +9,10 @@ from edgesdk_converters.guard import FidelityMeter
 from edgesdk_converters.guard.spread import FEWEST, Spread, channel_axes
 
 WHOLE = Branch(name="y")
-RNG = np.random.default_rng(0)
+
+
+def rng(seed: int) -> np.random.Generator:
+    return np.random.default_rng(seed)
 
 
 def spread(expected: NDArray[np.float64], got: NDArray[np.float64]) -> Spread:
@@ -22,7 +25,7 @@ def spread(expected: NDArray[np.float64], got: NDArray[np.float64]) -> Spread:
 
 def test_spread__what_is_always_the_same_is_no_answer() -> None:
     # Landmarks around 100 that move by 3: their mean is 30 dB from them.
-    points = 100 + RNG.normal(0, 3, (40, 20))
+    points = 100 + rng(1).normal(0, 3, (40, 20))
     always = np.broadcast_to(points.mean(axis=0), points.shape)
     meter = FidelityMeter([OutputSpec(name="y", shape=(1, 20), dtype="float32")])
     for a, b in zip(points, always, strict=True):
@@ -36,13 +39,13 @@ def test_spread__what_is_always_the_same_is_no_answer() -> None:
 
 
 def test_spread__noise_below_what_differs_passes() -> None:
-    points = 100 + RNG.normal(0, 3, (40, 20))
-    assert not spread(points, points + RNG.normal(0, 1, points.shape)).problems(WHOLE)
-    assert spread(points, points + RNG.normal(0, 3, points.shape)).problems(WHOLE)
+    points = 100 + rng(2).normal(0, 3, (40, 20))
+    assert not spread(points, points + rng(3).normal(0, 1, points.shape)).problems(WHOLE)
+    assert spread(points, points + rng(4).normal(0, 3, points.shape)).problems(WHOLE)
 
 
 def test_spread__a_dead_channel_is_named() -> None:
-    maps = RNG.normal(0, 1, (12, 24, 30))
+    maps = rng(5).normal(0, 1, (12, 24, 30))
     dead = maps.copy()
     dead[:, 3] = 0.0
     (problem,) = spread(maps, dead).problems(WHOLE)
@@ -53,7 +56,7 @@ def test_spread__a_dead_channel_is_named() -> None:
 
 
 def test_spread__a_channel_that_hardly_ever_speaks_is_not_looked_at() -> None:
-    maps = RNG.normal(0, 1, (12, 8, 30))
+    maps = rng(6).normal(0, 1, (12, 8, 30))
     maps[:, 3] = 0.0
     maps[4, 3, 2] = 1.0
     missed = maps.copy()
@@ -62,13 +65,13 @@ def test_spread__a_channel_that_hardly_ever_speaks_is_not_looked_at() -> None:
 
 
 def test_spread__less_than_a_step_of_eight_bits_is_nobodys_fault() -> None:
-    flat = 100 + RNG.normal(0, 0.1, (20, 50))
+    flat = 100 + rng(7).normal(0, 0.1, (20, 50))
     assert not spread(flat, np.full_like(flat, 100.0)).problems(WHOLE)
 
 
 @pytest.mark.parametrize("count", range(1, FEWEST))
 def test_spread__too_few_samples_say_nothing(count: int) -> None:
-    points = RNG.normal(0, 3, (count, 20))
+    points = rng(8).normal(0, 3, (count, 20))
     assert not spread(points, points * 0).problems(WHOLE)
 
 
@@ -81,7 +84,7 @@ def test_spread__asleep() -> None:
 
 def test_spread__of_a_large_branch_some_elements_are_looked_at() -> None:
     large = np.zeros((4, 3000, 2000))
-    large += RNG.normal(0, 1, (4, 1, 1))
+    large += rng(9).normal(0, 1, (4, 1, 1))
     assert spread(large, np.zeros_like(large)).problems(WHOLE)
     assert not spread(large, large).problems(WHOLE)
 
