@@ -27,6 +27,9 @@ class Quantizes(Protocol):
     def plan(self, recipe: Recipe, *, schemes: Mapping[str, Scheme] | None = None) -> Plan:
         """Resolve a recipe; ``schemes`` has the last word."""
 
+    def settled(self, plan: Plan) -> Plan:
+        """The plan that says of every node what it really becomes."""
+
     def apply(self, plan: Plan, *, half: bool = True) -> onnx.ModelProto:
         """The quantized graph.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 from collections.abc import Sequence
@@ -12,8 +11,10 @@ import msgspec
 import onnx
 
 from edgesdk.errors import ConfigError
+from edgesdk_converters.quantize.calibrators import make_calibrator
 from edgesdk_converters.quantize.qdq import quantizable
 from edgesdk_converters.quantize.recipe import PLAN_SCHEMA, Plan
+from edgesdk_converters.quantize.recipes import BLOCK_SIZES, nearest
 from edgesdk_converters.quantize.units import Quantizable
 
 _LISTED = 12
@@ -95,15 +96,22 @@ def _problems(plan: Plan, nodes: Sequence[Quantizable]) -> list[str]:
     for name, scheme in plan.schemes.items():
         node = known.get(name)
         if node is None:
-            close = difflib.get_close_matches(name, known, n=1)
             problems.append(
-                f"node {name!r} does not exist or cannot be quantized. "
-                + (f"Did you mean {close[0]!r}?" if close else f"Quantizable: {_some(list(known))}.")
+                f"node {name!r} does not exist or cannot be quantized."
+                + (nearest(name, list(known)) or f" Quantizable: {_some(list(known))}.")
             )
         elif scheme not in node.schemes:
             problems.append(
                 f"node {name!r} ({node.op_type}) cannot be {scheme}. Write one of: {', '.join(node.schemes)}."
             )
+    try:
+        make_calibrator(plan.calibrator)
+    except ConfigError as error:
+        problems.append(f"calibrator: {error}")
+    if plan.block_size not in BLOCK_SIZES:
+        problems.append(f"block_size: {plan.block_size} is none of {', '.join(map(str, BLOCK_SIZES))}.")
+    if not 0 <= plan.smooth <= 1:
+        problems.append(f"smooth: {plan.smooth:g} is no share, expected 0 to 1.")
     missing = [name for name in known if name not in plan.schemes]
     if missing:
         problems.append(

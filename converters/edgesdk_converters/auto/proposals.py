@@ -1,8 +1,8 @@
 """Proposes plans for the guard: the simple thing first, help only where it is needed.
 
 1. everything int8; 2. channels equalized, with ranges by extremes or 3. by least error; 4. where matrix products do the work,
-their inputs smoothed and ranges found at run time, the fewest of them computed in float; 5. the fewest nodes in float that
-reach the budget, with more and more to spare; 6. weights rounded by what the layers read.
+their inputs smoothed and ranges found at run time, the fewest of them computed in float; 5. weights rounded by what the layers
+read; 6. the fewest nodes in float that reach the budget, with more and more to spare.
 
 Whether a plan is proposed is decided on calibration samples alone; the held-out ones are asked for a yes or a no, a handful of
 times. No clock is looked at: equal inputs make equal plans on any machine. That a plan is too slow is for the guard to say, and its
@@ -11,7 +11,6 @@ answer is that float is better there, never another plan: a plan chosen by a sto
 
 from __future__ import annotations
 
-import fnmatch
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -28,14 +27,20 @@ from edgesdk_converters.auto.work import float_costs
 from edgesdk_converters.guard.budget import Budget
 from edgesdk_converters.progress import Progress, Quiet
 from edgesdk_converters.quantize.recipe import Plan, Recipe, Scheme
+from edgesdk_converters.quantize.units import met
 from edgesdk_converters.report.record import NodeCost
 
 FIRST = "everything int8"
+ROUNDED = "weights rounded by what the layers read (GPTQ)"
 FLOAT: Scheme = "float"
 NEAR_DB = 6.0
 """Another way of choosing ranges that comes this near to the best one on calibration samples is tried, too."""
 SPARE_DB = (1.0, 2.0, 3.5, 6.0)
 """What a mixed plan must have to spare on calibration samples, one try after the other: held-out samples are others."""
+LEAST_GAIN_DB = 1.0
+"""That rounding by what layers read must bring before it is combined with nodes in float."""
+ROUNDED_SPARE_DB = (1.0, 3.5)
+"""The same where weights are rounded by what the layers read: each try takes long."""
 RUNNING_SPARE_DB = (2.0, 3.5, 6.0)
 """The same where ranges are found at run time."""
 
@@ -116,9 +121,16 @@ class _Search:
         bases.sort(key=lambda base: -base[0])
         # Extremes never clip what held-out samples have more of, least error is closer where they look like the others: both are tried.
         best = bases[0]
-        other = [one for one in bases[1:] if one[0] > best[0] - NEAR_DB]
-        yield from self._mixed([best, *other[:1]])
-        yield from self._rounded()
+        near = [best, *[one for one in bases[1:] if one[0] > best[0] - NEAR_DB][:1]]
+        rounded = self._rounded([base for base in bases if base[0] > best[0] - NEAR_DB])
+        if rounded is not None:
+            margin, plan, words = rounded
+            if margin >= 0:
+                yield self._proposal(plan, words)
+        yield from self._mixed(near, rounded)
+        if rounded is not None and rounded[1] not in self._proposed:
+            # Held-out samples are others than those the search looks at.
+            yield self._proposal(rounded[1], rounded[2])
 
     def _simple(self) -> Iterator[tuple[str, Plan]]:
         recipe = self._recipe
@@ -149,22 +161,27 @@ class _Search:
                 kept = sum(found.schemes[name] != scheme for name, scheme in plan.schemes.items())
                 yield self._proposal(found, words + (f", {kept} nodes in w8" if kept else ""))
 
-    def _rounded(self) -> Iterator[Proposal]:
-        """The last resort: weights rounded by what the layers read, which takes a minute where the rest takes seconds.
+    def _rounded(self, bases: Sequence[tuple[float, Plan, str]]) -> tuple[float, Plan, str] | None:
+        """One of these plans with weights rounded by what the layers read; None where they are already.
 
-        PP-OCR's recognizer is 14.8 dB from float without, and 18.4 dB with it.
+        What is lost in activations can be made good by later weights only in part, so equalized channels are worth more here than they
+        are with weights rounded to nearest.
         """
-        if self._recipe.rounding != "nearest":
-            return
-        plan = self._plan(msgspec.structs.replace(self._recipe, rounding="gptq"))
-        self._progress.say("int8: weights rounded by what the layers read")
-        yield self._proposal(plan, "everything int8, weights rounded by what the layers read (GPTQ)")
+        _, base, words = next((one for one in bases if one[1].equalize), bases[0])
+        if base.rounding != "nearest":
+            return None
+        words = ("" if words == FIRST else f"{words}, ") + ROUNDED
+        self._progress.say(f"int8: {words}")
+        plan = msgspec.structs.replace(base, rounding="gptq")
+        return self.margin(plan), plan, words
 
     def _plan(self, recipe: Recipe) -> Plan:
         plan = self._quantizer.plan(recipe, schemes=self._pinned)
         return msgspec.structs.replace(plan, recipe=self._name)
 
-    def _mixed(self, bases: Sequence[tuple[float, Plan, str]]) -> Iterator[Proposal]:
+    def _mixed(
+        self, bases: Sequence[tuple[float, Plan, str]], rounded: tuple[float, Plan, str] | None
+    ) -> Iterator[Proposal]:
         """Plans with nodes in float."""
         plan = bases[0][1]
         board = switchboard(self._quantizer, plan, [name for name, scheme in plan.schemes.items() if scheme == "w8a8"])
@@ -174,6 +191,8 @@ class _Search:
         errors = solo(self._tuner, board, free, self._progress)
         order = rank(errors, float_costs(self._model, self._quantizer.nodes), self._tuner.budget)
         rows = as_rows(self._quantizer, errors, plan)
+        if rounded is not None:
+            yield from self._mixed_rounded(*rounded, order, rows)
         closest: list[_Mixer] = []
         for instead in dict.fromkeys((self._instead, FLOAT)):
             mixers = [_Mixer(self, base, words, instead) for _, base, words in bases]
@@ -191,6 +210,29 @@ class _Search:
         if nearest.closest[1] not in self._proposed:
             yield self._proposal(nearest.closest[1], _words(nearest.words, nearest.closest[1]), costs=rows)
 
+    def _mixed_rounded(
+        self, margin: float, plan: Plan, words: str, order: Sequence[str], rows: tuple[NodeCost, ...]
+    ) -> Iterator[Proposal]:
+        """Nodes in float, and the weights of the others rounded by what they then read.
+
+        To learn that takes as long as dozens of questions, so which nodes is asked of the plan without; what rounding gained when all
+        was int8 is taken off the limit.
+        """
+        plain = _Mixer(self, msgspec.structs.replace(plan, rounding=self._recipe.rounding), words, self._instead)
+        gain = margin - plain.margin(frozenset())
+        if gain < LEAST_GAIN_DB:
+            return
+        for spare in ROUNDED_SPARE_DB:
+            kept = fewest(order, plain.margin, spare - gain)
+            if kept is None:
+                return
+            found = self.with_(plan, kept, self._instead)
+            if not kept or found in self._proposed:
+                continue
+            self._progress.say(f"int8: {words}, {len(kept)} nodes in {self._instead}")
+            if self.margin(found) >= 0:
+                yield self._proposal(found, _words(words, found), costs=rows)
+
     def margin(self, plan: Plan) -> float:
         """DB to the limit, of the real graph."""
         return self._tuner.check(self._quantizer.apply(plan, half=False)).margin
@@ -207,11 +249,12 @@ class _Search:
             name: (instead if name in able else FLOAT) if name in kept else scheme
             for name, scheme in plan.schemes.items()
         }
-        return msgspec.structs.replace(plan, schemes=schemes)
+        return self._quantizer.settled(plan.with_schemes(schemes))
 
     def _proposal(self, plan: Plan, words: str, costs: tuple[NodeCost, ...] = ()) -> Proposal:
         self._proposed.append(plan)
         rows = tuple(msgspec.structs.replace(row, scheme=plan.schemes.get(row.node, "float")) for row in costs)
+        plan = msgspec.structs.replace(plan, costs={row.node: row.error for row in rows})
         return Proposal(plan=plan, model=self._quantizer.apply(plan), recipe=words, costs=rows)
 
 
@@ -254,12 +297,7 @@ class _Mixer:
 
 def _ruled(recipe: Recipe, quantizer: Quantizes) -> set[str]:
     """Nodes that a rule of the recipe pins; the search leaves them alone."""
-    return {
-        node.name
-        for node in quantizer.nodes
-        for rule in recipe.rules
-        if (rule.op == node.op_type) or (rule.nodes is not None and fnmatch.fnmatchcase(node.name, rule.nodes))
-    }
+    return {node.name for rule in recipe.rules for node in met(rule, quantizer.nodes)}
 
 
 def _ranges(calibrator: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import onnx
@@ -47,9 +47,12 @@ def sensitivity(
         model: Float, prepared.
         outputs: Its branches.
         feeds: Calibration inferences.
-        plan: Its options decide how ranges are chosen; its schemes are what the rows say of each node.
+        plan: Its options decide how ranges are chosen; its schemes are what the rows say of each node. What it knows of costs already is
+            not asked again.
         progress: Where to say what is being done.
     """
+    if plan.costs:
+        return as_rows(quantizer, plan.costs, plan)
     tuner = Tuner(model, outputs, feeds, budget=Budget())
     board = switchboard(quantizer, plan)
     return as_rows(quantizer, solo(tuner, board, board.names, progress or Quiet()), plan)
@@ -95,7 +98,7 @@ def _halved(
     return {**_halved(names[:middle], ask, floor, done), **_halved(names[middle:], ask, floor, done)}
 
 
-def as_rows(quantizer: Quantizes, costs: dict[str, Errors], plan: Plan) -> tuple[NodeCost, ...]:
+def as_rows(quantizer: Quantizes, costs: Mapping[str, Errors], plan: Plan) -> tuple[NodeCost, ...]:
     """For the report."""
     rows = [
         NodeCost(
@@ -113,7 +116,5 @@ def as_rows(quantizer: Quantizes, costs: dict[str, Errors], plan: Plan) -> tuple
 
 
 def _all(plan: Plan, quantizer: Quantizes, scheme: Scheme) -> Plan:
-    import msgspec
-
     schemes: dict[str, Scheme] = {node.name: scheme if scheme in node.schemes else "float" for node in quantizer.nodes}
-    return msgspec.structs.replace(plan, schemes=schemes)
+    return plan.with_schemes(schemes)

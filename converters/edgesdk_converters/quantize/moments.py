@@ -31,6 +31,11 @@ _GRID_BITS = 12
 """Steps from zero to the largest value: products have 24 bits, so 2**29 of them add up exactly."""
 _MOST_POSITIONS = 1024
 """Positions per inference that enter the moments of a convolution; neighbours say nearly the same."""
+_HELD_BYTES = 4 << 20
+"""Rows of a layer that are held until they are summed."""
+_FEWEST_POSITIONS = 128
+_ROWS_PER_PRODUCT = 24
+"""Positions over all inferences are so many times K at least: K by K moments are well determined, and more would only take time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +77,13 @@ class Layer:
     kernel: tuple[int, ...] = ()
     """Spatial; empty for matrix products."""
 
-    def rows(self, value: Array) -> Array:
-        """What the outputs multiply their weights with: (G, positions, K), in the order of the weights."""
+    def positions(self, inferences: int) -> int:
+        """Of each of so many inferences, how many are enough."""
+        wanted = -(-_ROWS_PER_PRODUCT * self.width // max(inferences, 1))
+        return min(_MOST_POSITIONS, max(_FEWEST_POSITIONS, wanted))
+
+    def rows(self, value: Array, most: int = _MOST_POSITIONS) -> Array:
+        """What the outputs multiply their weights with: (G, positions, K), in the order of the weights; about ``most`` positions."""
         if not self.kernel:
             return value.reshape(1, -1, self.width)
         padded = np.pad(value, [(0, 0), (0, 0), *_pads(self.node, value.shape[2:], self.kernel)])
@@ -89,7 +99,7 @@ class Layer:
         count = len(self.kernel)
         windows = np.moveaxis(windows, 1, count + 1)
         positions = int(np.prod(windows.shape[: count + 1]))
-        every = max(1, positions // _MOST_POSITIONS) | 1  # an odd step walks through all columns
+        every = max(1, positions // most) | 1  # an odd step walks through all columns
         at = np.unravel_index(np.arange(0, positions, every), windows.shape[: count + 1])
         chosen = windows[at]
         return np.moveaxis(chosen.reshape(len(chosen), self.groups, self.width), 1, 0)
@@ -139,7 +149,7 @@ def collect(
         for name, layer in layers.items()
     }
     names = list(leaders.values())
-    sums = {name: _Sums(layers[name], largest[name]) for name in names}
+    sums = {name: _Sums(layers[name], largest[name], layers[name].positions(len(feeds))) for name in names}
     repaired = [name for name in names if name in repairing] if quantized is not None else []
     plain = _Watch(reference, repaired) if quantized is not None else None
     seen = _Watch(quantized or reference, names)
@@ -152,32 +162,49 @@ def collect(
 
 
 class _Sums:
-    def __init__(self, layer: Layer, largest: float) -> None:
-        self._layer = layer
+    """Adds up products of rows, many inferences at a time: a K by K matrix is written once for all of them."""
+
+    def __init__(self, layer: Layer, largest: float, positions: int) -> None:
+        self._layer, self._positions = layer, positions
         self._step = 2.0 ** (math.ceil(math.log2(largest)) - _GRID_BITS) if largest > 0 else 1.0
         groups, width = layer.groups, layer.width
         self._second, self._mean_seen = np.zeros((groups, width, width)), np.zeros((groups, width))
         self._cross: Matrix | None = None
         self._mean = np.zeros((groups, width))
         self._count = 0
+        self._seen: list[NDArray[np.int16]] = []
+        self._exact: list[NDArray[np.int16]] = []
 
     def add(self, seen: Array, exact: Array | None) -> None:
         """Take in one inference: what the layer reads, and what it would read in the float model."""
-        rows = self._on_grid(seen)
+        self._seen.append(self._on_grid(seen))
+        if exact is not None:
+            self._exact.append(self._on_grid(exact))
+        if sum(rows.nbytes for rows in (*self._seen, *self._exact)) >= _HELD_BYTES:
+            self._sum()
+
+    def _sum(self) -> None:
+        if not self._seen:
+            return
+        rows = np.concatenate(self._seen, axis=1).astype(np.float64)
         self._count += rows.shape[1]
         self._mean_seen += rows.sum(axis=1)
-        self._second += rows.transpose(0, 2, 1) @ rows
-        if exact is not None:
-            others = self._on_grid(exact)
+        self._second += _products(rows, rows)
+        if self._exact:
+            others = np.concatenate(self._exact, axis=1).astype(np.float64)
             self._mean += others.sum(axis=1)
-            product = others.transpose(0, 2, 1) @ rows
+            product = _products(others, rows)
             self._cross = product if self._cross is None else self._cross + product
+        self._seen, self._exact = [], []
 
-    def _on_grid(self, value: Array) -> Matrix:
+    def _on_grid(self, value: Array) -> NDArray[np.int16]:
         most = 1 << _GRID_BITS
-        return np.clip(np.rint(self._layer.rows(value).astype(np.float64) / self._step), -most, most)
+        rows = self._layer.rows(value, self._positions)
+        # A step is a power of two, so that dividing is exact in float32, too.
+        return np.clip(np.rint(rows / np.float32(self._step)), -most, most).astype(np.int16)
 
     def result(self) -> Moments:
+        self._sum()
         count = max(self._count, 1)
         squared, once = self._step**2 / count, self._step / count
         mean_seen = self._mean_seen * once
@@ -187,6 +214,13 @@ class _Sums:
             mean=mean_seen if self._cross is None else self._mean * once,
             mean_quantized=mean_seen,
         )
+
+
+def _products(a: Matrix, b: Matrix) -> Matrix:
+    """Sums over positions (G, K, K). A BLAS does half of the work where both are one matrix, but only for matrices, not stacks."""
+    if a.shape[0] == 1:
+        return np.asarray(a[0].T @ b[0])[None]
+    return np.asarray(a.transpose(0, 2, 1) @ b)
 
 
 class _Watch:

@@ -19,7 +19,7 @@ from edgesdk_converters.quantize.half import halve
 from edgesdk_converters.quantize.ranges import Observer, Range
 from edgesdk_converters.quantize.recipe import Plan, Recipe, Rule, Scheme
 from edgesdk_converters.quantize.recipes import nearest as nearest_word
-from edgesdk_converters.quantize.rounding import NOT_LEARNED, Rounder, learn, plain_means, with_shifts
+from edgesdk_converters.quantize.rounding import NOT_LEARNED, Learnt, Rounder, learn, plain_means, with_shifts
 from edgesdk_converters.quantize.units import INTEGER, Quantizable, Unit, effective, find_units, met
 from edgesdk_converters.quantize.weights import WeightQuantizer, demand_finite, nearest
 from edgesdk_converters.report.record import TensorHistogram
@@ -39,7 +39,6 @@ _INSTEAD: dict[Scheme, tuple[Scheme, ...]] = {
     "w4": ("w8",),
 }
 """What a node gets that cannot have the recipe's scheme, before it stays float."""
-_EIGHT: frozenset[Scheme] = frozenset({"w8a8", "w8a16", "w8"})
 _TABLE_IN: frozenset[Scheme] = frozenset({"w8a8", "w8a16", "w4a8", "dynamic", "w4"})
 """Schemes of a model whose tables of embeddings become ``w8``, the one scheme that a table can have."""
 
@@ -82,6 +81,7 @@ class Quantizer:
         self._bases: dict[_Options, onnx.ModelProto] = {_PLAIN: model}
         self._observers: dict[_Options, Observer] = {}
         self._rounders: dict[bytes, Rounder] = {}
+        self._learnt: dict[bytes, Learnt] = {}
         self._said: set[str] = set()
 
     def plan(self, recipe: Recipe, *, schemes: Mapping[str, Scheme] | None = None) -> Plan:
@@ -124,7 +124,7 @@ class Quantizer:
         Both make the same bytes.
         """
         real = effective(self._model, plan.schemes, self._units)
-        return msgspec.structs.replace(plan, schemes={name: real[name] for name in plan.schemes})
+        return plan.with_schemes({name: real[name] for name in plan.schemes})
 
     def apply(self, plan: Plan, *, half: bool = True) -> onnx.ModelProto:
         """A quantized copy of the model; the same plan and samples make the same bytes.
@@ -139,8 +139,7 @@ class Quantizer:
         """
         self._demand_own(plan)
         base = self._base(options=_options(plan))
-        learnt = _learnt(plan)
-        rounding = plan.rounding != "nearest" and not NOT_LEARNED.issuperset(learnt.schemes.values())
+        rounding = plan.rounding != "nearest" and not NOT_LEARNED.issuperset(plan.schemes.values())
         if rounding and not len(self._samples):
             raise CalibrationError(
                 f"no calibration samples: rounding '{plan.rounding}' of recipe '{plan.recipe}' needs some. "
@@ -154,12 +153,9 @@ class Quantizer:
         weights: WeightQuantizer = nearest
         if rounding:
             units = find_units(base)
-            rounder = self._rounder(learnt, base, self.ranges(learnt))
-            same = {name for name, scheme in plan.schemes.items() if _takes(scheme, learnt.schemes[name])}
-            shifts = {name: shift for name, shift in rounder.shifts.items() if name in same}
-            weights = rounder.among(same)
-            means = plain_means(units, shifts, means)
-            base = with_shifts(base, units, shifts)
+            weights = rounder = self._rounder(plan, base, ranges)
+            means = plain_means(units, rounder.shifts, means)
+            base = with_shifts(base, units, rounder.shifts)
         made = qdq.insert(base, plan, ranges, weights=weights, reduce_range=self._reduce_range, means=means)
         return halve(made) if half else made
 
@@ -293,7 +289,7 @@ class Quantizer:
         return self._observers[options]
 
     def _rounder(self, plan: Plan, base: onnx.ModelProto, ranges: Mapping[str, Range]) -> Rounder:
-        key = msgspec.json.encode(plan)
+        key = _rounding_options(plan) + msgspec.json.encode(plan.schemes)
         if key not in self._rounders:
             rounder = Rounder(plan.rounding, bias_correction=plan.bias_correction)
             units = find_units(base)
@@ -313,8 +309,9 @@ class Quantizer:
                 rounder=rounder,
                 build=build,
                 progress=self._progress,
+                known=self._learnt.setdefault(_rounding_options(plan), {}),
             )
-            self._rounders = {key: rounder}  # one at a time: it holds all weights
+            self._rounders = {key: rounder}
         return self._rounders[key]
 
 
@@ -333,14 +330,9 @@ def _options(plan: Plan) -> _Options:
     return plan.equalize, plan.smooth
 
 
-def _learnt(plan: Plan) -> Plan:
-    """What the rounding of weights is learnt with: all that it depends on beside the model and the samples."""
-    return msgspec.structs.replace(plan, recipe="", schemes={**plan.schemes, **plan.rounded_as}, rounded_as={}, costs={})
-
-
-def _takes(scheme: Scheme, learnt: Scheme) -> bool:
-    """Whether integers that were learnt for one scheme serve another: the same bits in the same arrangement."""
-    return scheme != "float" and (scheme == learnt or {scheme, learnt} <= _EIGHT)
+def _rounding_options(plan: Plan) -> bytes:
+    """All that learnt rounding depends on beside the model, the samples and the schemes."""
+    return msgspec.json.encode(msgspec.structs.replace(plan, recipe="", schemes={}, costs={}))
 
 
 def _some(names: Sequence[str]) -> str:

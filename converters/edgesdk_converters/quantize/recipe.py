@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -95,10 +96,12 @@ class Plan(_Data, frozen=True, kw_only=True, forbid_unknown_fields=True):
     per_channel: bool
     block_size: int
     smooth: float = 0.0
-    rounded_as: dict[str, Scheme] = {}
-    """Nodes that were something else while the rounding of weights was learnt: a search learns once for all its plans."""
     costs: dict[str, dict[str, float]] = {}
     """The ranking that the plan was made from: node -> branch -> error power over signal power of quantizing it alone."""
+
+    def with_schemes(self, schemes: Mapping[str, Scheme]) -> Plan:
+        """The plan with some nodes changed."""
+        return msgspec.structs.replace(self, schemes={**self.schemes, **schemes})
 
     @property
     def float_nodes(self) -> tuple[str, ...]:

@@ -78,13 +78,6 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     return _shipped(text)
 
 
-def recipes_for(
-    profile: DeviceProfile, file_format: Format, *, optimize: Literal["speed", "size"] = "speed"
-) -> tuple[Recipe, ...]:
-    """The shipped recipes that make sense; :func:`suitable` also says why the others do not."""
-    return suitable(profile, file_format, optimize=optimize).recipes
-
-
 def suitable(profile: DeviceProfile, file_format: Format, *, optimize: Literal["speed", "size"] = "speed") -> Suitable:
     """Which of the shipped recipes make sense for a board.
 
@@ -136,6 +129,11 @@ def _read(path: Path) -> Recipe:
         document.add(
             ("block_size",),
             f"{recipe.block_size} is none of {', '.join(map(str, BLOCK_SIZES))}. Write 'block_size: {closest}'.",
+        )
+    if not 0 <= recipe.smooth <= 1:
+        document.add(
+            ("smooth",),
+            f"{recipe.smooth:g} is no share, expected 0 to 1. Write 'smooth: {min(max(recipe.smooth, 0), 1):g}'.",
         )
     _check_rules(document)
     return document.check()

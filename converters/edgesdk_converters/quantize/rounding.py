@@ -9,6 +9,7 @@ Source of the target: GPTAQ, Li et al. (arXiv 2504.02692), there for GPTQ; the b
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -27,7 +28,6 @@ from edgesdk_converters.quantize.recipe import Rounding, Scheme
 from edgesdk_converters.quantize.units import Quantizable, Unit, weight_axis
 from edgesdk_converters.quantize.weights import (
     Matrix,
-    WeightQuantizer,
     as_matrix,
     as_scale,
     demand_finite,
@@ -41,10 +41,21 @@ Array = NDArray[Any]
 Build = Callable[[Mapping[str, Scheme]], onnx.ModelProto]
 """Quantizes those nodes of the float model that the mapping names; the others stay float."""
 
+_Key = tuple[str, int, int, bool, bool]
+"""Node, bits, limit, one scale for all, in blocks."""
+_Integers = tuple[NDArray[np.int8], NDArray[np.float32]]
+Found = tuple[dict[_Key, _Integers], dict[str, Matrix]]
+"""Integers and scales, and what biases have to take up, of some nodes."""
+Learnt = dict[str, Found]
+"""What was learnt stage by stage, by all that it depends on: what a layer reads hangs on all that became of the nodes before it."""
+
 NOT_LEARNED: frozenset[Scheme] = frozenset({"float", "w8", "dynamic"})
 """8-bit weights before float activations: rounding them to nearest loses too little to look for better."""
+_FOUR: frozenset[Scheme] = frozenset({"w4a8", "w4"})
 STAGES = 16
 """Most passes over the calibration samples; layers of one stage do not see each other's rounding."""
+STAGES_EIGHT = 8
+"""The same where all weights have 8 bits, whose own rounding is small beside what the layers before have lost."""
 FEWEST_STAGES = 4
 COPIED_BYTES = 256 << 20
 """Every stage copies and loads the model twice, which takes longer than the samples do: large models get fewer."""
@@ -62,7 +73,7 @@ class Rounder:
         self._method = method
         self._bias_correction = bias_correction
         self._moments: dict[str, tuple[Layer, Moments]] = {}
-        self._done: dict[tuple[str, int, int, bool, bool], tuple[NDArray[np.int8], NDArray[np.float32]]] = {}
+        self._done: dict[_Key, _Integers] = {}
         self.shifts: dict[str, Matrix] = {}
         """By node, what its bias has to take up (O,); known once its weights were rounded."""
 
@@ -86,16 +97,17 @@ class Rounder:
                 )
         return self._done[key]
 
-    def among(self, names: Collection[str]) -> WeightQuantizer:
-        """The same for these nodes; all others are rounded to nearest, as nothing was learnt of what they have become."""
+    def found(self, names: Collection[str]) -> Found:
+        """What was found for these nodes."""
+        return (
+            {key: value for key, value in self._done.items() if key[0] in names},
+            {name: shift for name, shift in self.shifts.items() if name in names},
+        )
 
-        def quantize(
-            node: Quantizable, weight: Array, *, bits: int, axis: int | None, limit: int, blocks: bool = False
-        ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-            known = self if node.name in names else nearest
-            return known(node, weight, bits=bits, axis=axis, limit=limit, blocks=blocks)
-
-        return quantize
+    def take(self, found: Found) -> None:
+        """What was found before, for the same weights that read the same."""
+        self._done |= found[0]
+        self.shifts |= found[1]
 
     def _round(
         self,
@@ -177,6 +189,7 @@ def learn(
     rounder: Rounder,
     build: Build,
     progress: Progress,
+    known: Learnt,
 ) -> None:
     """Show ``rounder`` what every layer reads, and let it round them stage by stage.
 
@@ -189,33 +202,41 @@ def learn(
         rounder: Knows all of them afterwards.
         build: Quantizes ``base`` with ``rounder`` and :func:`with_shifts`.
         progress: Where to say how far it is.
+        known: What was learnt before, with the same options, for other schemes; what is learnt now is added. Plans that begin alike share
+            their first stages.
     """
     view = GraphView(base)
+    # All layers, whatever they become, so that the stages of two plans are the same ones.
     layers = {
         unit.info.name: layer
         for unit in units
-        if unit.info.weight_elements
-        and unit.row.weight is not None
-        and schemes.get(unit.info.name, "float") not in NOT_LEARNED
+        if unit.info.weight_elements and unit.row.weight is not None
         if (layer := layer_of(view, unit.node)) is not None
     }
     order = [unit.info.name for unit in units]
-    most = min(STAGES, max(FEWEST_STAGES, COPIED_BYTES // max(base.ByteSize(), 1)))
+    chosen = {name: schemes.get(name, "float") for name in order}
+    wanted = STAGES if any(scheme in _FOUR for scheme in chosen.values()) else STAGES_EIGHT
+    most = min(wanted, max(FEWEST_STAGES, COPIED_BYTES // max(base.ByteSize(), 1)))
     stages = split(layers, most)
-    starts = [order.index(next(iter(stage))) for stage in stages] + [len(order)]
-    quantized: onnx.ModelProto | None = None
+    starts = [order.index(next(iter(stage))) for stage in stages]
     with progress.bar("rounding weights", len(stages)) as bar:
-        for stage, end in zip(stages, starts[1:], strict=True):
-            limits = {name: largest[layer.node.input[0]] for name, layer in stage.items()}
-            seen = collect(stage, base, quantized, feeds, limits, repairing=foremost(view, stage))
-            for name, moments in seen.items():
-                rounder.show(name, stage[name], moments)
-            done = {name: schemes[name] for name in order[:end] if schemes.get(name, "float") != "float"}
-            known = len(rounder.shifts)
-            quantized = build(done)
-            if len(rounder.shifts) > known and end < len(order):
-                # What a layer leaves to its bias is known only once its weights are rounded: the graph is built anew.
-                quantized = build(done)
+        for index, every in enumerate(stages):
+            stage = {name: layer for name, layer in every.items() if chosen[name] not in NOT_LEARNED}
+            # No stage before the first: nothing in front of its layers has lost anything worth repairing.
+            before = {name: chosen[name] for name in order[: starts[index]] if chosen[name] != "float"}
+            own = {name: chosen[name] for name in stage}
+            key = hashlib.sha256(repr((wanted, index, before, own)).encode()).hexdigest()
+            if stage and key not in known:
+                # What a layer leaves to its bias is known once its weights are rounded, so the graph is built with all that is known by now.
+                quantized = build(before) if index else None
+                limits = {name: largest[layer.node.input[0]] for name, layer in stage.items()}
+                seen = collect(stage, base, quantized, feeds, limits, repairing=foremost(view, stage))
+                for name, moments in seen.items():
+                    rounder.show(name, stage[name], moments)
+                build(before | own)
+                known[key] = rounder.found(stage)
+            if stage:
+                rounder.take(known[key])
             bar.advance()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,11 @@ def chain(layers: int, *, planted: int | None, channels: int = 8) -> onnx.ModelP
 def planted() -> onnx.ModelProto:
     """Five convolutions; the first cannot be quantized."""
     return chain(5, planted=0)
+
+
+@pytest.fixture
+def make_chain() -> Callable[..., onnx.ModelProto]:
+    return chain
 
 
 @pytest.fixture

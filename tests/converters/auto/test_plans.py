@@ -89,6 +89,17 @@ def test_plan__that_is_none(
     assert text in str(caught.value)
 
 
+def test_plan__options_of_a_hand(plan: Plan, plain: onnx.ModelProto, tmp_path: Path) -> None:
+    path = write_plan(plan, tmp_path / "plan.json")
+    changed(path, calibrator="entropi", block_size=48, smooth=3.0)
+    with pytest.raises(ConfigError) as caught:
+        read_plan(path, plain)
+    first, second, third = caught.value.problems
+    assert "calibrator 'entropi' is unknown. Did you mean 'entropy'?" in first
+    assert "block_size: 48 is none of 16, 32, 64, 128, 256." in second
+    assert "smooth: 3 is no share, expected 0 to 1." in third
+
+
 def test_plan__no_file_and_no_json(plain: onnx.ModelProto, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         read_plan(tmp_path / "none.json", plain)

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,8 +14,9 @@ from numpy.typing import NDArray
 
 from edgesdk.bundle.manifest import Contract, ImageInput, InputSpec, OutputSpec
 from edgesdk.errors import CalibrationError, ConfigError, ModelFormatError
-from edgesdk_converters.auto import Proposal, proposals, read_plan, tuner, write_plan
+from edgesdk_converters.auto import Proposal, proposals, read_plan, sensitivity, tuner, write_plan
 from edgesdk_converters.auto import switchboard as switchboard_module
+from edgesdk_converters.auto.proposals import SPARE_DB
 from edgesdk_converters.auto.tuner import Tuner
 from edgesdk_converters.graph import find_branches
 from edgesdk_converters.guard import Budget
@@ -21,6 +25,7 @@ from edgesdk_converters.quantize.recipe import Recipe, Rule
 
 Feeds = list[list[NDArray[Any]]]
 AUTO = Recipe(name="auto", scheme="auto")
+proposals_module = sys.modules["edgesdk_converters.auto.proposals"]  # the package has a function of this name
 
 
 def good(
@@ -161,14 +166,80 @@ def test_proposals__tuning_samples_of_their_own(
     assert [one for one in made if one.plan.rounding == "nearest"][-1].float_nodes == ("conv0",)
 
 
-def test_proposals__rounding_by_inputs_is_the_last_resort(
+def rounded_margin(model: onnx.ModelProto, outputs: tuple[OutputSpec, ...], feeds: Feeds) -> float:
+    """SNR of everything int8 with weights rounded by what layers read."""
+    quantizer = Quantizer(model, feeds)
+    plan = quantizer.plan(msgspec.structs.replace(AUTO, rounding="gptq", equalize=True))
+    return Tuner(model, outputs, feeds, budget=Budget()).check(quantizer.apply(plan)).margin + 20
+
+
+def test_proposals__rounding_by_inputs_before_nodes_in_float(
+    plain: onnx.ModelProto, outputs: tuple[OutputSpec, ...], dead_feeds: Feeds
+) -> None:
+    budget = Budget(min_snr_db=rounded_margin(plain, outputs, dead_feeds) - 0.3)
+    first, second, *_ = proposals(Quantizer(plain, dead_feeds), plain, outputs, dead_feeds, recipe=AUTO, budget=budget)
+    assert (first.recipe, first.plan.rounding) == ("everything int8", "nearest")
+    assert second.plan.rounding == "gptq"
+    assert second.recipe.endswith("weights rounded by what the layers read (GPTQ)")
+    assert not second.float_nodes
+    assert Tuner(plain, outputs, dead_feeds, budget=budget).check(second.model).margin >= 0
+
+
+def test_proposals__nodes_in_float_and_rounding_by_inputs_together(
+    plain: onnx.ModelProto, outputs: tuple[OutputSpec, ...], dead_feeds: Feeds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proposals_module, "LEAST_GAIN_DB", 0.1)  # on so small a model rounding brings little
+    budget = Budget(min_snr_db=rounded_margin(plain, outputs, dead_feeds) + 1)
+    made = list(proposals(Quantizer(plain, dead_feeds), plain, outputs, dead_feeds, recipe=AUTO, budget=budget))
+    both = next(one for one in made if one.plan.rounding == "gptq" and one.float_nodes)
+    others = [one for one in made if one.plan.rounding == "nearest" and one.float_nodes]
+    assert made.index(both) < min(map(made.index, others), default=len(made))
+    assert all(len(both.float_nodes) <= len(one.float_nodes) for one in others)
+    assert Tuner(plain, outputs, dead_feeds, budget=budget).check(both.model).margin >= 0
+    assert f"{len(both.float_nodes)} in float" in both.recipe
+    assert both.costs
+
+
+def test_proposals__a_refused_rounding_is_offered_last(
     planted: onnx.ModelProto, outputs: tuple[OutputSpec, ...], dead_feeds: Feeds
 ) -> None:
-    quantizer = Quantizer(planted, dead_feeds)
-    made = list(proposals(quantizer, planted, outputs, dead_feeds, recipe=AUTO))
-    assert [one.plan.rounding for one in made[:-1]] == ["nearest"] * (len(made) - 1)
+    made = list(proposals(Quantizer(planted, dead_feeds), planted, outputs, dead_feeds, recipe=AUTO))
     assert made[-1].plan.rounding == "gptq"
     assert not made[-1].float_nodes
+
+
+def test_proposals__the_plan_knows_the_ranking(
+    planted: onnx.ModelProto, outputs: tuple[OutputSpec, ...], dead_feeds: Feeds, tmp_path: Path
+) -> None:
+    best, _ = good(planted, outputs, dead_feeds)
+    plan = read_plan(write_plan(best.plan, tmp_path / "plan.json"), planted)
+    assert plan.costs == {row.node: row.error for row in best.costs}
+    again = Quantizer(planted, dead_feeds)
+    assert sensitivity(again, planted, outputs, [], plan=plan) == best.costs  # nothing is run
+
+
+@pytest.mark.parametrize("above", [2.0, 4.0, 6.0])
+def test_proposals__no_smaller_set_of_float_nodes_does(
+    above: float, make_chain: Callable[..., onnx.ModelProto], outputs: tuple[OutputSpec, ...], dead_feeds: Feeds
+) -> None:
+    model = make_chain(7, planted=None)
+    quantizer = Quantizer(model, dead_feeds)
+    reached = (
+        Tuner(model, outputs, dead_feeds, budget=Budget()).check(quantizer.apply(quantizer.plan(AUTO))).margin + 20
+    )
+    budget = Budget(min_snr_db=reached + above)
+    made = proposals(quantizer, model, outputs, dead_feeds, recipe=AUTO, budget=budget)
+    found = next(one for one in made if one.float_nodes and one.plan.rounding == "nearest")
+    judge = Tuner(model, outputs, dead_feeds, budget=budget)
+    whole = found.plan.with_schemes(dict.fromkeys(found.plan.schemes, "w8a8"))
+
+    def margin(kept: Iterable[str]) -> float:
+        return judge.check(quantizer.apply(whole.with_schemes(dict.fromkeys(kept, "float")), half=False)).margin
+
+    wanted = SPARE_DB[0]
+    assert margin(found.float_nodes) >= wanted
+    smaller = itertools.combinations(whole.schemes, len(found.float_nodes) - 1)
+    assert max(map(margin, smaller)) < wanted  # fewer still are part of one of these, and no better
 
 
 def test_proposals__equal_inputs_make_equal_plans_and_bytes(

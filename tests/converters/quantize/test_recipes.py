@@ -17,7 +17,6 @@ from edgesdk_converters.quantize.recipes import (
     load_recipe,
     recipe_json_schema,
     recipe_names,
-    recipes_for,
     suitable,
 )
 
@@ -78,20 +77,21 @@ def test_load_recipe__all_problems_at_once(written: Written) -> None:
 
 def test_load_recipe__values_that_do_not_fit(written: Written) -> None:
     path = written(
-        "schema: edgesdk.recipe/9\nname: mine\ncalibrator: entropi\nblock_size: 48\nrules:\n"
+        "schema: edgesdk.recipe/9\nname: mine\ncalibrator: entropi\nblock_size: 48\nsmooth: 8\nrules:\n"
         "  - {scheme: float}\n  - {nodes: a, op: Conv, scheme: float}\n  - {op: Convv, scheme: float}\n"
     )
     with pytest.raises(ConfigError) as caught:
         load_recipe(path)
-    assert len(caught.value.problems) == 6
+    assert len(caught.value.problems) == 7
     text = str(caught.value)
     assert (
         "mine.yaml:1: schema: 'edgesdk.recipe/9' is not read by this version. Write 'schema: edgesdk.recipe/1'" in text
     )
     assert "mine.yaml:3: calibrator: calibrator 'entropi' is unknown. Did you mean 'entropy'?" in text
     assert "mine.yaml:4: block_size: 48 is none of 16, 32, 64, 128, 256. Write 'block_size: 32'" in text
-    assert "mine.yaml:6: rules[0]: the rule says neither 'nodes' nor 'op'. Give one of them" in text
-    assert "mine.yaml:7: rules[1]: the rule says both 'nodes' and 'op'" in text
+    assert "mine.yaml:5: smooth: 8 is no share, expected 0 to 1. Write 'smooth: 1'" in text
+    assert "mine.yaml:7: rules[0]: the rule says neither 'nodes' nor 'op'. Give one of them" in text
+    assert "mine.yaml:8: rules[1]: the rule says both 'nodes' and 'op'" in text
     assert "rules[2].op: no node of type 'Convv' is ever quantized. Did you mean 'Conv'?" in text
 
 
@@ -101,12 +101,12 @@ def test_load_recipe__float16_takes_no_rules(written: Written) -> None:
 
 
 @pytest.mark.parametrize("board", profile_ids())
-def test_recipes_for__every_board_has_some(board: str) -> None:
+def test_suitable__every_board_has_some(board: str) -> None:
     profile = load_profile(board)
     found = suitable(profile, "onnx")
     assert found.recipes[0].name == "auto"
     assert {recipe.name for recipe in found.recipes} | set(found.reasons) == set(recipe_names())
-    assert found.demand(profile) == recipes_for(profile, "onnx")
+    assert found.demand(profile) == found.recipes
 
 
 def test_suitable__says_why_not() -> None:
@@ -114,7 +114,7 @@ def test_suitable__says_why_not() -> None:
     assert reasons["w4"] == "tflite does not express it. Ask for onnx"
     assert "CPUs have no fast kernel" in reasons["w8a16"]
     assert "optimize 'size'" in reasons["w8a16"]
-    by_size = recipes_for(load_profile("raspberry-pi-4"), "tflite", optimize="size")
+    by_size = suitable(load_profile("raspberry-pi-4"), "tflite", optimize="size").recipes
     assert "w8a16" in {recipe.name for recipe in by_size}
 
 
@@ -134,7 +134,7 @@ def test_suitable__accelerator_takes_int8_only() -> None:
 
 
 def test_suitable__accelerator_precisions_of_the_profile() -> None:
-    assert "w8a8" in {recipe.name for recipe in recipes_for(npu_only(()), "tflite")}
+    assert "w8a8" in {recipe.name for recipe in suitable(npu_only(()), "tflite").recipes}
 
 
 def test_suitable__board_that_supports_none() -> None:
