@@ -84,11 +84,22 @@ def join_panels(figures: Sequence[Html]) -> Html:
             el("b", "hollow"),
             " not; ",
             el("b", "faint"),
-            " beaten by another one in size, time and fidelity at once. The dashed line is the budget: beyond it, towards the shaded side,"
+            " beaten by another one in size, time and fidelity at once. The thin line is the Pareto front: nothing above and to the left of"
+            " it was found. The dashed line is the budget: beyond it, towards the shaded side,"
             " the guard refuses.",
             class_="note",
         ),
     )
+
+
+def _front(spots: Sequence[tuple[float, float]]) -> Html:
+    """Steps over the markers that no other one beats in both directions; up on the page is a smaller y."""
+    steps: list[tuple[float, float]] = []
+    for x, y in sorted(spots):
+        if not steps or y < steps[-1][1]:
+            steps.append((x, y))
+    path = "".join(f" H{x} V{y}" for x, y in steps[1:])
+    return el("path", d=f"M{steps[0][0]} {steps[0][1]}{path}", class_="front")
 
 
 def _panel(
@@ -118,6 +129,7 @@ def _panel(
     parts.append(_line(_AREA.left, line_y, _AREA.right, line_y, "budget"))
     if budget is not None:
         parts.append(_line(across(budget), _AREA.top, across(budget), _AREA.bottom, "budget"))
+    parts.append(_front(spots))
     parts += [_lead(labels[at], spots[i]) for at, i in enumerate(order)]
     parts += [_marker(points[i], *spots[i], unit, axis) for i in reversed(order)]
     parts += [_label(labels[at], faint=points[i].beaten and not points[i].trial.chosen) for at, i in enumerate(order)]

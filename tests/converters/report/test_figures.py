@@ -125,6 +125,17 @@ def test_fidelity_axis__in_the_unit_of_the_guard(record: Record, trial: Callable
     assert fidelity_axis(msgspec.structs.replace(record, trials=(by_class, one))).kind == "margin"
 
 
+def test_pareto__front_goes_over_what_nothing_beats(record: Record, trial: Callable[..., Trial]) -> None:
+    drawn = pareto(record)
+    assert drawn is not None
+    for panel in drawn.split("<svg")[1:]:
+        (front,) = re.findall(r'<path d="M([^"]*)" class="front">', panel)
+        corners = [float(number) for number in re.findall(r"-?[0-9.]+", front)]
+        rights, ups = corners[0::2], corners[1::2]
+        assert rights == sorted(rights)
+        assert ups == sorted(ups, reverse=True)
+
+
 def test_pareto__budget_lines_and_faint_losers(record: Record, trial: Callable[..., Trial]) -> None:
     loser = trial("onnx-int8", chosen=False, size=900_000, ratio=1.5, snr=10.0)
     plot = pareto(msgspec.structs.replace(record, trials=(*record.trials, loser)))
