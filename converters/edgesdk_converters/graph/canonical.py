@@ -6,7 +6,7 @@ Both files profit: every operator that is gone is one that need not be quantized
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -21,8 +21,11 @@ from edgesdk_converters.graph.conditions import (
     opset_at_least,
 )
 from edgesdk_converters.graph.passes import Pass, Step
-from edgesdk_converters.graph.simplify import EQUAL_DB, difference
+from edgesdk_converters.graph.simplify import EQUAL_DB, difference, name_nodes
 from edgesdk_converters.runner import OnnxRunner
+
+if TYPE_CHECKING:
+    from edgesdk_converters.tflite.lower.ir import Graph
 
 Array = NDArray[Any]
 HARD_SWISH_OPSET = 14
@@ -58,6 +61,7 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
     graph, problems = importer.read(model, name="model")
     if problems or not graph.nodes:
         return model
+    _take_back_spellings(graph, model)
     fusion.simplify(graph)
     made = onnx.ModelProto()
     made.CopyFrom(model)
@@ -80,7 +84,22 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
             inner.initializer.append(originals.get(name) or numpy_helper.from_array(info.data, name))
     computed = {name for node in graph.nodes for name in node.outputs} - set(graph.outputs)
     inner.value_info.extend(value for name, value in known.items() if name in computed)
+    name_nodes(made)  # a rewritten node may have left its name to several
     return made
+
+
+def _take_back_spellings(graph: Graph, model: onnx.ModelProto) -> None:
+    """ONNX has the operators that the lowering spells out for TFLite: they stay one node each."""
+    from edgesdk_converters.tflite.lower import importer
+
+    read = {tuple(node.outputs): node for node in graph.nodes}
+    nodes = []
+    for node in model.graph.node:
+        if all(graph.constant(name) is not None for name in node.output if name):
+            continue
+        known = read.get(tuple(node.output))
+        nodes.append(known if known is not None and known.op_type == node.op_type else importer.node_of(node))
+    graph.nodes = nodes
 
 
 def _quantized(model: onnx.ModelProto) -> bool:

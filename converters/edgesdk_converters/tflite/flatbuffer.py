@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 from typing import Any
@@ -14,6 +15,10 @@ from edgesdk.errors import ModelFormatError
 IDENTIFIER = b"TFL3"
 ALIGNMENT = 16
 """Of constant data in the file: kernels read it where it lies."""
+
+
+LARGEST_ELEMENTS = 2**28
+"""Of a tensor: 1 GiB of float32, which no board computes on; runtimes would plan memory for what a flipped bit asks for."""
 
 
 def schema() -> Any:
@@ -84,6 +89,8 @@ def _check_graph(model: Any, graph: Any) -> None:
             raise ValueError(f"buffer {tensor.buffer} does not exist")
         if not isinstance(tensor.name, bytes):
             raise ValueError("a tensor has no name")  # noqa: TRY004 - collected by read(), not an API type error
+        if math.prod(max(size, 0) for size in ids(tensor.shape)) > LARGEST_ELEMENTS:
+            raise ValueError(f"tensor {text(tensor.name)!r} has an impossible size ({ids(tensor.shape)})")
         tensor.name.decode("utf-8")  # the runtimes demand it, and raise UnicodeDecodeError, which is a ValueError
 
 

@@ -97,12 +97,13 @@ def main(folder: Path, seed: int, count: int, suffix: str) -> None:
         print(f"case {seed + number}", end=" ", flush=True)
         try:
             source = read_source(path, ModelSpec())
-            if source.format == "onnx" and sum(_elements(tensor) for tensor in source.inputs) < 100_000:
+            small = sum(_elements(tensor) for tensor in source.inputs) < 100_000
+            if source.format == "onnx" and small:
                 shapes, _ = resolve_shapes(source, ModelSpec())
                 feed = random_feed([(shapes[tensor.name], tensor.dtype, None) for tensor in source.inputs])
                 runner = OnnxRunner(source.content)
                 prepare(onnx.load_from_string(source.content), shapes, runner, feed, file=source.file)
-            elif source.format == "tflite":
+            elif small:
                 lift(normalize(source.content, name=source.file), name=source.file)
         except EdgeSdkError as error:
             print("refused", type(error).__name__, "" if str(error).strip() else "WITHOUT TEXT", flush=True)
