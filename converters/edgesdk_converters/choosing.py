@@ -103,9 +103,17 @@ class _Chooser:
                 raise
             self._failures.append(f"{wish.recipe.name}: {error}")
             return
-        if best is not None:
-            self._taken.append(best)
-            self._failures += best[0].failures
+        if best is None:
+            return
+        taken = {form.id: attempt.recipe for attempt, pairs in self._taken for form, _ in pairs}
+        twin = next((form for form, _ in best[1] if form.id in taken), None)
+        if twin is not None:
+            self._failures.append(
+                f"{wish.recipe.name}: makes {twin.id}, and so did {taken[twin.id]!r} before it. Give one of the recipes, or make two bundles."
+            )
+            return
+        self._taken.append(best)
+        self._failures += best[0].failures
 
     def _search(
         self, wish: Wish, contract: Contract, feeds: Sequence[Sequence[Array]]

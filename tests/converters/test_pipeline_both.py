@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -276,6 +278,52 @@ def test_convert__sub_folders_that_are_no_labels_are_said_of_the_evaluation_too(
         note.startswith("evaluation folder: its sub-folders (day, night ...) are no labels")
         for note in result.assumptions
     )
+
+
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        ({"max_size": "1KiB"}, r"larger than allowed: \d+ bytes, expected at most 1024"),
+        ({"min_speedup": "1000x"}, r"times as fast as the float variant on .*, expected at least 1000"),
+        ({"min_fidelity": ["119dB"]}, r"branch 'y': SNR \d+\.\d dB, expected at least 119 dB"),
+        ({"max_drop": "0pp", "min_fidelity": ["0.1", "1dB"]}, r"percentage points lost, expected at most 0 \("),
+    ],
+)
+def test_convert__every_budget_is_enforced_in_both_formats(
+    run: Run, tmp_path: Path, option: dict[str, Any], reason: str
+) -> None:
+    # Random weights: without a Softmax, four bits change many a decision.
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=(3 * 16 * 16, 8)).astype(np.float32)
+    by_class = "max_drop" in option
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Flatten", ["x"], ["flat"], "flat"),
+            onnx.helper.make_node("Gemm", ["flat", "w"], ["y"], "head"),
+        ],
+        "g",
+        [onnx.helper.make_tensor_value_info("x", 1, [1, 3, 16, 16])],
+        [onnx.helper.make_tensor_value_info("y", 1, [1, 8])],
+        [onnx.numpy_helper.from_array(weights * (1e-3 if by_class else 1) + (1 if by_class else 0), "w")],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    spec = {"spec": _by_class(tmp_path)} if by_class else {}
+    result = run(model, recipe="w8a8", budget=Budget.parse(**option), **spec)
+    assert not result.ok
+    assert {one.variant for one in result.refused} >= {"onnx-int8", "tflite-int8"}
+    for one in result.refused:
+        if one.variant.endswith("int8"):
+            assert any(re.search(reason, text) for text in one.reasons), one.reasons
+
+
+def test_convert__two_recipes_that_end_in_one_precision_keep_the_first(
+    small: onnx.ModelProto, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgesdk_converters.variants.graph.precision_of", lambda *_: "w8")
+    result = run(small, recipe=["w8a8", "w8"], formats=("onnx",), allow="to see them all")
+    assert [variant.id for variant in result.manifest.variants].count("onnx-w8") == 1
+    assert any("w8: makes onnx-w8, and so did" in failure for failure in result.failures)
+    assert any("Give one of the recipes, or make two bundles" in failure for failure in result.failures)
 
 
 def test_convert__a_format_that_decides_otherwise_is_refused_and_the_first_is_kept(

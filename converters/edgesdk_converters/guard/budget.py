@@ -162,3 +162,11 @@ def _size(text: str) -> int:
     if size == 0:
         raise ValueError("no model has no bytes. Write for example 4MiB.")
     return size
+
+
+def short_of(value: float, limit: float, digits: int) -> str:
+    """What misses a limit, with so many decimals: 19.98 is never shown as the 20.0 that was asked for."""
+    text = f"{value:.{digits}f}"
+    if value < limit <= float(text):
+        text = f"{math.floor(value * 10**digits) / 10**digits:.{digits}f}"
+    return text

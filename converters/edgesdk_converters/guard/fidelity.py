@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.bundle.manifest import Branch, BranchFidelity, OutputSpec
-from edgesdk_converters.guard.budget import AGREEMENT_LIMIT, AGREEMENT_PER_DB, SNR_LIMIT_DB, Budget
+from edgesdk_converters.guard.budget import AGREEMENT_LIMIT, AGREEMENT_PER_DB, SNR_LIMIT_DB, Budget, short_of
 from edgesdk_converters.guard.spread import Spread
 from edgesdk_converters.guard.votes import Votes, sure
 
@@ -192,7 +192,13 @@ class FidelityMeter:
             own = sums.votes.problems(budget, sums.snr_db)
         else:
             close = sums.snr_db >= budget.min_snr_db
-            own = () if close else (f"SNR {sums.snr_db:.1f} dB, expected at least {budget.min_snr_db:g} dB",)
+            own = (
+                ()
+                if close
+                else (
+                    f"SNR {short_of(sums.snr_db, budget.min_snr_db, 1)} dB, expected at least {budget.min_snr_db:g} dB",
+                )
+            )
         return own or (sums.spread.problems(branch) if self.probabilities else ())
 
 

@@ -13,7 +13,7 @@ from edgesdk.bundle.manifest import BranchFidelity, Contract, Measurement, Outpu
 from edgesdk.errors import CalibrationError, ConversionError, EdgeSdkError
 from edgesdk_converters.calibration.feeds import Feeds
 from edgesdk_converters.graph.simplify import random_feed
-from edgesdk_converters.guard.budget import Budget
+from edgesdk_converters.guard.budget import Budget, short_of
 from edgesdk_converters.guard.fidelity import FidelityMeter, branches_of, cut, decides, worst_margin
 from edgesdk_converters.guard.formats import Alike
 from edgesdk_converters.guard.latency import ALLOWANCE, measure
@@ -175,7 +175,7 @@ class Judge:
         reasons = list(meter.missed())
         if given:
             reasons = reasons or [
-                f"branch {figure.branch!r}: SNR {figure.snr_db:.1f} dB, expected at least {FLOAT_DB:g} dB of a float form"
+                f"branch {figure.branch!r}: SNR {short_of(figure.snr_db, FLOAT_DB, 1)} dB, expected at least {FLOAT_DB:g} dB of a float form"
                 for spec, figure in zip(self._by_figure(), fidelity, strict=True)
                 if figure.snr_db < FLOAT_DB and not decides(spec)
             ]

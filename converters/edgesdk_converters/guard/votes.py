@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk_converters.guard.budget import Budget
+from edgesdk_converters.guard.budget import Budget, short_of
 
 Array = NDArray[Any]
 
@@ -102,11 +102,13 @@ class Votes:
         if round(agreement, 4) < budget.min_agreement:
             misses = self._sure - self._sure_agree
             if not (close and self.count > 1 and misses <= budget.allowed_misses(self._sure)):
-                return (f"top-1 agreement {agreement:.3f}, expected at least {budget.min_agreement:g}",)
+                return (
+                    f"top-1 agreement {short_of(agreement, budget.min_agreement, 3)}, expected at least {budget.min_agreement:g}",
+                )
         found = []
         if self.count < ENOUGH and snr_db < budget.min_snr_db - FEW_DB:
             found.append(
-                f"SNR {snr_db:.1f} dB, expected at least {budget.min_snr_db - FEW_DB:g} dB where so few class vectors are judged: "
+                f"SNR {short_of(snr_db, budget.min_snr_db - FEW_DB, 1)} dB, expected at least {budget.min_snr_db - FEW_DB:g} dB where so few class vectors are judged: "
                 f"{self.count}, give {ENOUGH} or more to go by top-1 agreement ({agreement:.3f}) alone"
             )
         gain = self._along / self._length if self._length else 1.0

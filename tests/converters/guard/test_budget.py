@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from edgesdk.errors import ConfigError
 from edgesdk_converters.guard import Budget
+from edgesdk_converters.guard.budget import short_of
 
 
 def test_budget__reads_every_option() -> None:
@@ -66,3 +67,17 @@ def test_budget__a_single_miss_is_no_evidence() -> None:
 def test_budget__a_drop_that_was_asked_for_is_kept_without_grace() -> None:
     assert [Budget(max_drop=0.005).allowed_drop(count) for count in (0, 100, 199, 200, 1000)] == [0, 0, 0, 1, 5]
     assert Budget(max_drop=0.0).allowed_drop(1000) == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "limit", "digits", "text"),
+    [
+        (19.98, 20, 1, "19.9"),
+        (33.979, 40, 1, "34.0"),
+        (0.9796, 0.98, 3, "0.979"),
+        (-120.0, 20, 1, "-120.0"),
+        (20.04, 20, 1, "20.0"),
+    ],
+)
+def test_short_of__never_shows_the_limit_itself(value: float, limit: float, digits: int, text: str) -> None:
+    assert short_of(value, limit, digits) == text

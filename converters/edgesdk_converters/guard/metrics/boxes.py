@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgesdk.bundle.manifest import Contract
 from edgesdk.tasks import Result
-from edgesdk_converters.guard.budget import Budget
+from edgesdk_converters.guard.budget import Budget, short_of
 from edgesdk_converters.guard.metrics.api import Decoder, Shortfall
 
 Array = NDArray[Any]
@@ -117,13 +117,13 @@ class BoxesMetric:
         found = []
         if total - 2 * matched > allowed:
             text = (
-                f"F1 {reached:.3f} against the boxes of the float model, expected at least {limit:g} "
+                f"F1 {short_of(reached, limit, 3)} against the boxes of the float model, expected at least {limit:g} "
                 f"({self._expected} boxes, {self._got} found, {matched} of them alike)"
             )
             found.append(Shortfall(text=text, margin=reached - limit))
         if matched and self._iou < MIN_MEAN_IOU:
             text = (
-                f"the {matched} boxes found again overlap those of the float model by {self._iou:.3f} on average (IoU), "
+                f"the {matched} boxes found again overlap those of the float model by {short_of(self._iou, MIN_MEAN_IOU, 3)} on average (IoU), "
                 f"expected at least {MIN_MEAN_IOU:g}"
             )
             found.append(Shortfall(text=text, margin=self._iou - MIN_MEAN_IOU))

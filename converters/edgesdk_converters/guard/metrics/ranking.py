@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.bundle.manifest import Contract
-from edgesdk_converters.guard.budget import Budget
+from edgesdk_converters.guard.budget import Budget, short_of
 from edgesdk_converters.guard.metrics.api import Shortfall
 
 Array = NDArray[Any]
@@ -83,7 +83,7 @@ class RankingMetric:
         limit = budget.min_agreement if budget.max_drop is None else 1 - budget.max_drop
         if reached >= limit:
             return ()
-        text = f"ranking agreement with the float model {reached:.3f}, expected at least {limit:g}"
+        text = f"ranking agreement with the float model {short_of(reached, limit, 3)}, expected at least {limit:g}"
         return (Shortfall(text=text, margin=reached - limit),)
 
     def _unit_length(self) -> bool:

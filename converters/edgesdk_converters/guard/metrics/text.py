@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from edgesdk.bundle.manifest import Contract
-from edgesdk_converters.guard.budget import Budget
+from edgesdk_converters.guard.budget import Budget, short_of
 from edgesdk_converters.guard.metrics.api import Decoder, Shortfall
 
 Array = NDArray[Any]
@@ -69,7 +69,7 @@ class TextMetric:
         if self._edits > budget.allowed_misses(self._characters):
             reached = _accuracy(self._edits, self._characters)
             text = (
-                f"character agreement {reached:.3f} with the text of the float model, expected at least {budget.min_agreement:g} "
+                f"character agreement {short_of(reached, budget.min_agreement, 3)} with the text of the float model, expected at least {budget.min_agreement:g} "
                 f"({self._edits} edits in {self._characters} characters)"
             )
             found.append(Shortfall(text=text, margin=reached - budget.min_agreement))
