@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgesdk.bundle.manifest import Contract, Format, Measurement
 from edgesdk.errors import CalibrationError, ConversionError
+from edgesdk_converters.guard.budget import AGREEMENT_PER_DB, Budget
 from edgesdk_converters.guard.fidelity import worst_margin
 from edgesdk_converters.guard.judge import Judge
 from edgesdk_converters.progress import Progress
@@ -21,6 +22,8 @@ Array = NDArray[Any]
 Judged = list[tuple[Form, Measurement]]
 
 FLOAT = frozenset({"fp32", "fp16"})
+_FIGURES = ("f1", "character_agreement")
+"""Of a task, with the limit of an agreement."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +137,7 @@ class _Chooser:
                 continue
             # What is close enough but slow stays slow with more help; the form of the other format may do.
             done = all(one.kept or self._judge.only_slow(one) for _, one in judged)
-            margin = min(worst_margin(one.fidelity, wish.budget) for _, one in judged)
+            margin = min(closeness(one, wish.budget) for _, one in judged)
             if done or best is None or margin > best[0]:
                 best = (margin, attempt, judged)
             if done or all(self._judge.hopeless(one) for _, one in judged):
@@ -193,3 +196,17 @@ class _Chooser:
             failures=tuple(self._failures),
             attempts=tuple(attempt for attempt, _ in self._taken),
         )
+
+
+def closeness(measurement: Measurement, budget: Budget) -> float:
+    """Distance in dB to the limit of what is worst about a variant: a branch, or the figure of its task.
+
+    Of two that are refused the closer one is shown, and whoever allows it gets it: boxes that are no longer found count as much as values.
+    """
+    margins = [worst_margin(measurement.fidelity, budget)]
+    margins += [
+        (measurement.metrics[name] - budget.min_agreement) / AGREEMENT_PER_DB
+        for name in _FIGURES
+        if name in measurement.metrics and not measurement.kept
+    ]
+    return min(margins)

@@ -78,7 +78,7 @@ def gather(
             )
         elif len(judged.units) < FEW:
             notes.append(f"judged on {_count(judged)} only: give 50 calibration samples or more, or --evaluation")
-    notes += _unused_labels(judged, contract)
+    notes += unused_labels(judged, contract)
     return Samples(
         calibration=used.thinned(),
         held_out=judged.units,
@@ -104,11 +104,21 @@ def _count(data: CalibrationSet) -> str:
     )
 
 
-def _unused_labels(data: CalibrationSet, contract: Contract) -> list[str]:
+def unused_labels(data: CalibrationSet, contract: Contract) -> list[str]:
     """A word about labels that nothing is compared with."""
-    metric = metric_for(contract)
-    if (metric is not None and metric.labelled) or not any(label is not None for label in data.labels):
+    given = [len(unit) for unit, label in zip(data.units, data.labels, strict=True) if label is not None]
+    if not given:
         return []
-    return [
-        f"the labels of the samples are not used: task {contract.task!r} has no class vector or text to compare them with"
-    ]
+    metric = metric_for(contract)
+    if metric is None or not metric.labelled:
+        return [
+            f"the labels of the samples are not used: task {contract.task!r} has no class vector or text to compare them with"
+        ]
+    long = sum(length > 1 for length in given)
+    if not long:
+        return []
+    text = (
+        f"the labels of {long} of {len(given)} samples are not used: they take several inferences each, and a label is the truth about one. "
+        "Cut them to the length of one inference"
+    )
+    return [text]
