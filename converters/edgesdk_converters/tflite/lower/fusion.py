@@ -58,7 +58,8 @@ def drop_identities(graph: Graph) -> None:
 
 def _off(graph: Graph, node: Node) -> bool:
     """Whether this is a Dropout that does nothing."""
-    return node.op_type == "Dropout" and not (node.input(2) and np.any(graph.constant(node.input(2))))
+    training = graph.constant(node.input(2)) if node.input(2) else np.zeros(())
+    return node.op_type == "Dropout" and training is not None and not np.any(training)
 
 
 def fold_batch_norm(graph: Graph) -> None:

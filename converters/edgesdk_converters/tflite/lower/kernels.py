@@ -71,6 +71,17 @@ _AXES = {
     **dict.fromkeys(("SLICE", "STRIDED_SLICE", "PAD", "PADV2", "BATCH_MATMUL"), 5),
     **dict.fromkeys(("RESHAPE", "CAST", "QUANTIZE", "DEQUANTIZE"), 8),
 }
+BROADCAST_AXES = {
+    **dict.fromkeys(
+        (
+            "POW", "LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL", "EQUAL", "NOT_EQUAL", "LOGICAL_AND", "LOGICAL_OR", "FLOOR_MOD",
+            "FLOOR_DIV", "PRELU",
+        ),
+        4,
+    ),
+    "SELECT_V2": 5,
+}  # fmt: skip
+"""Over how many axes these may broadcast: tflite-runtime 2.14 aborts the process where there are more."""
 
 
 def places(code: str, count: int) -> tuple[int, ...]:

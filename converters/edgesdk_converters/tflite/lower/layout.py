@@ -79,6 +79,27 @@ def reshape(source: Sequence[int], target: Sequence[int], layout: Layout) -> tup
     return before, fill(target, made)
 
 
+def joined(shapes: Sequence[Sequence[int]], result: Sequence[int]) -> tuple[list[tuple[int, ...]], tuple[int, ...]]:
+    """Shapes that broadcast to ``result`` with as few axes as say the same: neighbours that all have or all repeat are one."""
+    rank = len(result)
+    full = [(1,) * (rank - len(shape)) + tuple(shape) for shape in shapes]
+    made: list[list[int]] = [[] for _ in full]
+    sizes: list[int] = []
+    last: tuple[bool, ...] | None = None
+    for axis in (axis for axis in range(rank) if result[axis] != 1):
+        repeats = tuple(shape[axis] == 1 for shape in full)
+        if repeats == last:
+            sizes[-1] *= result[axis]
+            for shape, part in zip(full, made, strict=True):
+                part[-1] *= shape[axis]
+        else:
+            sizes.append(result[axis])
+            for shape, part in zip(full, made, strict=True):
+                part.append(shape[axis])
+        last = repeats
+    return [tuple(part) for part in made], tuple(sizes)
+
+
 def fill(shape: Sequence[int], order: Sequence[int]) -> Layout:
     """A layout whose axes other than those of size 1 lie in ``order``; the usual one where there is a choice."""
     rank = len(shape)

@@ -165,11 +165,33 @@ class Lowering:
 
     def emit(self, code: str, inputs: Sequence[Tensor | None], outputs: Sequence[Tensor], **options: Any) -> None:
         """Append an operator. ``options`` are fields of its options table; enums by their names (``padding="SAME"``)."""
+        if flat := self._flattened(code, inputs, outputs):
+            self.emit(code, flat[0], flat[1], **options)
+            made = outputs[0]
+            self.emit("RESHAPE", [flat[1][0], self.ints(made.shape)], [made], newShape=list(made.shape))
+            return
         taken, given = self._suited(code, list(inputs), list(outputs))
         self.operators.append(Operator(code, taken, given, options, self._node))
         for made, wanted in zip(given, outputs, strict=True):
             if made is not wanted:
                 self.operators.append(Operator("CAST", [made], [wanted], {}, self._node))
+
+    def _flattened(
+        self, code: str, inputs: Sequence[Tensor | None], outputs: Sequence[Tensor]
+    ) -> tuple[list[Tensor | None], list[Tensor]] | None:
+        """Operands and result with neighbouring axes joined, where a kernel broadcasts over fewer axes than there are."""
+        most = kernels.BROADCAST_AXES.get(code)
+        shapes = [tensor.shape for tensor in inputs if tensor is not None]
+        if most is None or len(outputs[0].shape) <= most or all(shape == shapes[0] for shape in shapes):
+            return None
+        joined, result = layouts.joined(shapes, outputs[0].shape)
+        if len(result) > most:
+            reason = f"{code} would broadcast over {len(result)} axes, and its kernel over at most {most}"
+            self.refuse(reason, "Expand one operand before it")
+        new = iter(joined)
+        taken = [None if tensor is None else self.reshaped(tensor, next(new)) for tensor in inputs]
+        made = outputs[0]
+        return taken, [Tensor(self.fresh(made.name), result, made.dtype, None, made.quantization)]
 
     def _suited(
         self, code: str, inputs: list[Tensor | None], outputs: list[Tensor]

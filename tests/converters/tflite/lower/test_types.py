@@ -196,3 +196,27 @@ def test_resize__nearest_rounds_like_onnxruntime(check: Check, mode: str, transf
         "g (float[1,2,2,7] x) => (float[1,2,6,3] y) <float[4] s = {1.0, 1.0, 3.0, 0.5}>"
         f'{{ y = Resize <mode = "nearest", coordinate_transformation_mode = "{transform}", nearest_mode = "{mode}"> (x, , s) }}'
     )
+
+
+@pytest.mark.parametrize("op", ["Less", "Equal", "Pow", "PRelu"])
+@pytest.mark.parametrize("other", [(), (3,), (1, 1, 2, 1, 1)])
+def test_operator__broadcasts_over_at_most_four_axes_in_the_file(check: Check, op: str, other: tuple[int, ...]) -> None:
+    # tflite-runtime 2.14 aborts the process where there are five.
+    kind = "bool" if op in ("Less", "Equal") else "float"
+    value = np.random.default_rng(0).uniform(0.5, 1.5, other).astype(np.float32)
+    x = "a = Abs(x)" if op == "Pow" else "a = Neg(x)"
+    lowered = check(f"g (float[2,3,2,2,3] x) => ({kind}[2,3,2,2,3] y) {{ {x} y = {op}(a, c) }}", {"c": value})
+    from edgesdk_converters.tflite import flatbuffer as fb
+
+    graph = fb.read(lowered.content).subgraphs[0]
+    for operator in graph.operators:
+        shapes = {tuple(graph.tensors[i].shape) for i in fb.ids(operator.inputs)}
+        code = fb.code_name(fb.code_of(fb.read(lowered.content), operator))
+        assert code in ("NEG", "ABS", "RESHAPE") or len(shapes) == 1 or max(map(len, shapes)) <= 4
+
+
+@pytest.mark.parametrize("training", ["t", ""])
+def test_dropout__whose_mode_is_an_input_is_refused(onnx_graph: Callable[..., onnx.ModelProto], training: str) -> None:
+    text = f"g (float[4] x, bool t) => (float[4] y) {{ y = Dropout(x, , {training or 'k'}) }}"
+    with pytest.raises(NotExpressibleError, match=r"in training mode, or may be.*Export the model in evaluation mode"):
+        lower(onnx_graph(text, {"k": np.asarray(True)}))

@@ -13,8 +13,10 @@ from edgesdk_converters.tflite.lower.registry import Int8, lowers
 @lowers("Identity", "Dropout", int8=Int8("same"))
 def identity(ctx: Lowering, node: Node) -> None:
     """The same tensor under another name."""
-    if node.op_type == "Dropout" and node.input(2) and np.any(ctx.constant(node.input(2))):
-        ctx.refuse("it is in training mode", "Export the model in evaluation mode")
+    if node.op_type == "Dropout" and node.input(2):
+        training = ctx.constant(node.input(2))
+        if training is None or np.any(training):
+            ctx.refuse("it is in training mode, or may be", "Export the model in evaluation mode")
     value = ctx.value(node.inputs[0])
     ctx.bind(node.outputs[0], value.tensor, value.layout)
 

@@ -20,8 +20,13 @@ def bit_shift(s: Sketch) -> None:
     _check(s)
     if s.attribute("direction") == "RIGHT" and s.dtype().startswith("int"):
         s.refuse("it shifts numbers with a sign to the right", "Divide, or use an unsigned type")
-    table = s.const(np.asarray([*(2**i for i in range(31)), _LOWEST], np.int32))
+    # A shift by all bits or more, or by less than none, leaves nothing of what is shifted left.
+    table = s.const(np.asarray([*(2**i for i in range(31)), _LOWEST, 0], np.int32))
     x, by = s.cast(s.x, "int32"), s.cast(s.input(1), "int32")
+    if s.attribute("direction") == "LEFT":
+        most = s.const(np.int32(min(np.iinfo(s.dtype()).bits, 32)))
+        outside = s.op("Or", s.op("Less", by, s.const(np.int32(0))), s.op("GreaterOrEqual", by, most))
+        by = s.op("Where", outside, s.const(np.int32(32)), by)
     power = s.op("Gather", table, by, axis=0)
     if s.attribute("direction") == "LEFT":
         made = s.op("Mul", x, power)

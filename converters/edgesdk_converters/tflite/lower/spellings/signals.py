@@ -6,6 +6,8 @@ import numpy as np
 
 from edgesdk_converters.tflite.lower.sketch import Sketch, spells
 
+_WHOLE = 1e-3
+"""How far from a whole number of elements a factor may lead."""
 _LARGEST = 4096
 """Length of a transform that is worth a matrix."""
 
@@ -57,15 +59,19 @@ def _scales(s: Sketch) -> list[tuple[float, int | None]]:
     index = 1 if s.node.op_type == "Upsample" else 2
     stated = s.constant(index, "factor")
     if stated is not None and stated.size:
-        return [(float(v), None) for v in stated.reshape(-1)]
+        lengths = [s.shape()[a] for a in s.attribute("axes", range(len(s.shape())))]
+        made = [float(v) * length for v, length in zip(stated.reshape(-1), lengths, strict=True)]
+        whole = [round(m) if abs(m - round(m)) < _WHOLE else None for m in made]
+        return [(float(v), size) for v, size in zip(stated.reshape(-1), whole, strict=True)]
     sizes = s.constant(3, "size")
     assert sizes is not None
     axes = s.attribute("axes", range(len(s.shape())))
     if s.attribute("keep_aspect_ratio_policy", "stretch") != "stretch":
         factors = [int(v) / s.shape()[a] for a, v in zip(axes, sizes, strict=True)]
         factor = (min if s.attribute("keep_aspect_ratio_policy") == "not_larger" else max)(factors)
-        sizes = np.asarray([int(np.floor(factor * s.shape()[a] + 0.5)) for a in axes])
-        return [(factor, None) for _ in sizes]
+        if any(abs(factor * s.shape()[a] - round(factor * s.shape()[a])) > _WHOLE for a in axes):
+            s.refuse("it keeps the aspect ratio at a factor that gives no whole size", "Give the sizes that come out")
+        return [(factor, round(factor * s.shape()[a])) for a in axes]
     return [(int(v) / s.shape()[a], int(v)) for a, v in zip(axes, sizes, strict=True)]
 
 
