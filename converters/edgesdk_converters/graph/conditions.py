@@ -6,9 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from edgesdk_converters.graph.passes import Condition
 from edgesdk_converters.graph.view import GraphView, attribute, captured, inputs_of, shape_of
@@ -83,16 +81,6 @@ def batch_norm_pairs(view: GraphView) -> Iterator[tuple[Any, Any]]:
             yield conv, node
 
 
-def _not_finite(model: onnx.ModelProto) -> str | None:
-    for taker, name, tensor in weights_of(model.graph):
-        array = np.asarray(numpy_helper.to_array(tensor))
-        # Infinity is what masks are made of (attention, padding of MaxPool); NaN never is anything.
-        if array.dtype.kind == "f" and array.size and np.isnan(array).any():
-            count = int(np.isnan(array).sum())
-            return f"{taker} takes {name!r}, in which {count} of {array.size} values are NaN"
-    return None
-
-
 def _external(model: onnx.ModelProto) -> str | None:
     outside = (t.name for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL)
     return next((f"{name!r} is kept elsewhere" for name in outside), None)
@@ -120,5 +108,4 @@ UNIQUE_NAMES = Condition("unique node names", _same_names)
 SORTED = Condition("nodes in order", _order)
 NO_WEIGHT_INPUTS = Condition("no weights among the inputs", _weights_as_inputs)
 NO_BATCH_NORM = Condition("no BatchNormalization after Conv", _batch_norm)
-NO_NAN = Condition("no NaN among the weights", _not_finite)
 ONE_FILE = Condition("all weights in the file", _external)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -12,7 +13,6 @@ from edgesdk.bundle.manifest import ImageInput, InputSpec
 from edgesdk.errors import ConversionError, PassError
 from edgesdk_converters.graph.conditions import (
     NO_BATCH_NORM,
-    NO_NAN,
     SORTED,
     STATIC_SHAPES,
     UNIQUE_NAMES,
@@ -152,13 +152,6 @@ def test_batch_norm__in_training_mode_stays(small: onnx.ModelProto) -> None:
     assert run_passes(model, [batch_norm_pass()]) is model
 
 
-def test_no_nan__names_the_first_node(small: onnx.ModelProto) -> None:
-    weight = np.ones((16, 1, 3, 3), np.float32)
-    weight[0, 0, 0, 0] = np.nan
-    small.graph.initializer[2].CopyFrom(numpy_helper.from_array(weight, "w1"))
-    assert NO_NAN.violation(small) == "node 'depthwise' (Conv) takes 'w1', in which 1 of 144 values are NaN"
-
-
 @pytest.mark.parametrize("opset", [11, 17])
 def test_prepare__pins_raises_and_simplifies(make_conv: Make, feeds: Feeds, opset: int) -> None:
     model = make_conv(opset=opset, dynamic=True)
@@ -176,3 +169,28 @@ def test_fold__runs_after_prepare(make_conv: Make, feeds: Feeds) -> None:
     spec = InputSpec(name="x", shape=(1, 3, 16, 16), dtype="float32", source=ImageInput(layout="NCHW"))
     folded, _ = fold_input(made, spec)
     assert folded.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+
+
+def test_prepare__pass_that_breaks_its_promise_is_named_and_done_without(
+    make_conv: Make, feeds: Feeds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        sys.modules[prepare.__module__],
+        "pin_shapes",
+        lambda model, _: onnx.ModelProto.FromString(model.SerializeToString()),
+    )
+    model = make_conv(dynamic=True)
+    _, notes = prepare(model, {"x": (1, 3, 16, 16)}, OnnxRunner(model), feeds[0], file="m.onnx")
+    assert any(
+        note.startswith("shapes stay dynamic in the file (it ensures static input shapes, which does not hold")
+        for note in notes
+    )
+
+
+def test_prepare__pass_that_changes_the_numbers_is_left_out(
+    small: onnx.ModelProto, feeds: Feeds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[prepare.__module__], "canonical_pass", lambda *_: Step(name="blank", run=blank))
+    made, notes = prepare(small, {"x": (1, 3, 16, 16)}, OnnxRunner(small), feeds[0], file="m.onnx")
+    assert any(note.startswith("left out 'blank': the model computes something else after it") for note in notes)
+    np.testing.assert_allclose(OnnxRunner(made).run(feeds[1])[0], OnnxRunner(small).run(feeds[1])[0], atol=1e-5)
