@@ -121,5 +121,5 @@ def test_convert__on_a_terminal__draws_bars_and_cleans_up(command: list[str], tm
     os.close(leader)
     text = b"".join(drawn).decode()
     assert process.returncode == 0, text
-    assert "[########################]" in text or "[#" in text
+    assert "activation ranges [" in text  # how far it gets between two drawings depends on the machine
     assert text.endswith("\r\x1b[2K")
