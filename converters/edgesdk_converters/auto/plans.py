@@ -59,7 +59,7 @@ def read_plan(path: Path, model: onnx.ModelProto) -> Plan:
         plan = msgspec.json.decode(path.read_bytes(), type=Plan)
     except OSError as error:
         raise ConfigError(
-            [f"{path}: cannot be read ({error.strerror}). Give the file that --save-plan wrote."]
+            [f"{path}: cannot be read ({error.strerror}). Give the plan.json of a bundle."]
         ) from error
     except msgspec.MsgspecError as error:
         raise ConfigError(
