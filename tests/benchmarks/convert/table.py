@@ -7,6 +7,8 @@ from typing import Any
 
 from tests.benchmarks.convert.criteria import Results, verdicts
 
+_MOST = 160
+"""Characters of a reason; the log beside the results has all of it."""
 _HEAD = ("model", "road", "format", "size", "time", "fidelity against float, by branch", "task", "operators", "CPU s")
 
 
@@ -14,7 +16,12 @@ def markdown(results: Results) -> Iterator[str]:
     """The table, the two formats of one conversion, the lowering, and the conditions."""
     yield f"# Conversion benchmark, {results['host']}, {results['date']}"
     yield ""
-    yield "Size and time are ratios to the float file of the same format in the same runtime (CPU time, one thread, one core, in turn)."
+    yield (
+        "Printed by `make bench-convert`, in one run on one machine. Size and time are ratios to the float file of the same format in the same "
+        "runtime (CPU time, one thread, one core, in turn). Every road starts from the same float ONNX and the same calibration samples, and is "
+        "judged against that float model on the same samples, which no road was given. CPU s is what the conversion took. What fails is shown as "
+        "measured."
+    )
     yield ""
     yield _row(_HEAD)
     yield _row(["---"] * len(_HEAD))
@@ -43,7 +50,7 @@ def _cells(road: dict[str, Any]) -> list[str]:
             road.get("format", ""),
             "",
             "",
-            f"failed: {road['failed']}" if road.get("kept") != "float" else road["failed"],
+            _short(road["failed"] if road.get("kept") == "float" else f"failed: {road['failed']}"),
             "",
             "",
             _number(road.get("seconds")),
@@ -63,6 +70,10 @@ def _cells(road: dict[str, Any]) -> list[str]:
         str(road.get("operators", "")),
         _number(road.get("seconds")),
     ]
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MOST else f"{text[: _MOST - 3]}..."
 
 
 def _number(value: float | None) -> str:
