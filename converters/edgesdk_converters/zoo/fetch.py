@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -60,7 +61,12 @@ def code(wheel: str, *, report: Report = _silent) -> Path:
                     target = temporary / member
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(wheel_file.read(member))
-        temporary.rename(folder)
+        try:
+            temporary.rename(folder)
+        except OSError:
+            shutil.rmtree(temporary)
+            if not folder.is_dir():
+                raise  # else another process was first
     return folder
 
 

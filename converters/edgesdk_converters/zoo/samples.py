@@ -6,6 +6,7 @@ drawn with a fixed seed, so that equal calls write equal files.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,6 +42,7 @@ PAGE_LINES = ((0, 10, 300, 34), (0, 44, 384, 66), (0, 60, 384, 84), (0, 80, 384,
 """Lines of text in `page`: left, top, right, bottom in pixels, read off the picture."""
 
 
+_SAMPLE = re.compile(r"\d{3,}\.png")
 CALIBRATION_SEED = 20260101
 SAMPLE_SEED = 20260202
 
@@ -57,21 +59,20 @@ def calibration_folder(
 
     Args:
         name: A zoo model in ``MAKERS`` or ``RECORDINGS``.
-        folder: Is made, and emptied of an earlier set.
+        folder: Is made, and emptied of an earlier set; one with anything else in it is refused.
         count: Samples; recordings are written whole, once.
         seed: Of the drawing.
         report: Is told what is downloaded.
 
     Raises:
-        ZooError: The model is unknown, has no recipe here, or the media cannot be fetched.
+        ZooError: The model is unknown, has no recipe here, the media cannot be fetched, or ``folder`` holds other people's files.
     """
     if name not in MAKERS and name not in RECORDINGS:
         catalog().model(name)
         raise ZooError(
             f"no calibration set is defined for {name!r}; there is one for: {', '.join((*MAKERS, *RECORDINGS))}."
         )
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    _empty(folder)
     if name in RECORDINGS:
         source = media(RECORDINGS[name], report=report)
         shutil.copyfile(source, folder / source.name)
@@ -91,6 +92,21 @@ def calibration_folder(
     for number in range(count):
         cv2.imwrite(str(folder / f"{number:03}.png"), next(samples))
     return folder
+
+
+def _empty(folder: Path) -> None:
+    """Make the folder, without an earlier set; whatever else is in it is its owner's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    recordings = {Path(catalog().medium(medium).file).name for medium in RECORDINGS.values()}
+    found = sorted(folder.iterdir())
+    foreign = [file.name for file in found if not (_SAMPLE.fullmatch(file.name) or file.name in recordings)]
+    if foreign:
+        raise ZooError(
+            f"{folder}: holds {foreign[0]!r}{f' and {len(foreign) - 1} more' if len(foreign) > 1 else ''}, which is no sample of the zoo, and an "
+            "earlier set in it would be replaced. Name another folder."
+        )
+    for file in found:
+        file.unlink()
 
 
 def _windows(rng: np.random.Generator, picture: Pictures) -> Iterator[Pixels]:

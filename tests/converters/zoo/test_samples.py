@@ -34,3 +34,19 @@ def test_calibration_folder__model_without_a_set_names_those_that_have_one(tmp_p
     with pytest.raises(ZooError, match=r"no calibration set is defined for 'microwakeword-alexa'; .*face-landmark"):
         calibration_folder("microwakeword-alexa", tmp_path / "a")
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.zoo
+def test_calibration_folder__earlier_set_is_replaced(tmp_path: Path, zoo: Callable[[str], Path]) -> None:
+    zoo("astronaut")
+    zoo("china")
+    calibration_folder("iris", tmp_path, count=5)
+    assert len(list(calibration_folder("iris", tmp_path, count=3).iterdir())) == 3
+
+
+def test_calibration_folder__with_files_of_its_owner_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "holiday.png").write_bytes(b"mine")
+    (tmp_path / "000.png").write_bytes(b"mine, too, maybe")
+    with pytest.raises(ZooError, match=r"holds 'holiday\.png', which is no sample of the zoo.*Name another folder"):
+        calibration_folder("iris", tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["000.png", "holiday.png"]
