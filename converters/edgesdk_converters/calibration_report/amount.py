@@ -25,6 +25,8 @@ _STRETCHES = 64
 _MOST = 0.5
 """Share of the samples that may be alike and still count as one. Of a camera that never moves nearly all are: their differences are
 what there is to learn."""
+_ODD = 0.02
+"""Share from which a sample is odd: two of them make as much as the limit."""
 _START = 4
 _DRAWS = 16
 _MOST_NEEDED = 2000
@@ -46,6 +48,8 @@ class Amount:
     """(samples, change when as many again were added)."""
     different: int
     """Samples that are no copies of each other."""
+    odd: tuple[tuple[int, float], ...] = ()
+    """(number of the sample, mean share of the ranges that is there for it alone), of those with a large share; largest first."""
 
 
 def independent(calibration: CalibrationSet) -> NDArray[np.intp]:
@@ -109,7 +113,21 @@ def amount(lows: Extremes, highs: Extremes, samples: NDArray[np.intp] | None = N
         needed=max(needed, FEWEST),
         curve=tuple((size, round(change, 5)) for size, change in curve),
         different=count,
+        odd=_odd(lows, highs),
     )
+
+
+def _odd(lows: Extremes, highs: Extremes) -> tuple[tuple[int, float], ...]:
+    """Samples without which the ranges were narrower."""
+    widths = highs.max(axis=0) - lows.min(axis=0)
+    used = widths > 0
+    shares = np.zeros(len(lows))
+    for ends in (highs, -lows):
+        top = np.sort(ends, axis=0)[-2:]
+        np.add.at(shares, ends.argmax(axis=0)[used], ((top[1] - top[0])[used] / widths[used]))
+    shares /= max(1, int(used.sum()))
+    order = np.argsort(-shares, kind="stable")
+    return tuple((int(number), float(shares[number])) for number in order if shares[number] >= _ODD)
 
 
 def _change(lows: Extremes, highs: Extremes, size: int) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
 
@@ -14,7 +15,7 @@ from edgesdk_converters.calibration import CalibrationSet, Feed
 from edgesdk_converters.calibration_report.amount import FEWEST, LIMIT, Amount, amount, independent
 from edgesdk_converters.calibration_report.copies import duplicates, leakage
 from edgesdk_converters.calibration_report.coverage import coverage, excitation, labels
-from edgesdk_converters.calibration_report.quality import quality
+from edgesdk_converters.calibration_report.quality import LISTED, quality
 from edgesdk_converters.calibration_report.survey import MOST, survey
 from edgesdk_converters.progress import Progress, Quiet
 from edgesdk_converters.quantize.nan import float_tensors
@@ -74,6 +75,7 @@ def examine(
     missing = [one for one in findings if one.severity == "warning" and one.subject in {"coverage", "excitation"}]
     count = _Count(len(calibration.units), len(calibration.feeds), answer)
     findings.append(_about_amount(answer, count))
+    findings += _about_odd(answer, observed, samples)
     return CalibrationFindings(
         samples=count.samples,
         enough=answer.enough and not missing,
@@ -121,6 +123,23 @@ def _about_amount(answer: Amount, count: _Count) -> Finding:
         return Finding(severity="ok", subject="amount", text=text)
     more = f" There are {count.there}, about {count.needed} are needed. Add typical inputs."
     return Finding(severity="warning", subject="amount", text=text + more)
+
+
+def _about_odd(answer: Amount, observed: CalibrationSet, samples: NDArray[np.intp]) -> list[Finding]:
+    """Names the samples that the ranges hang on."""
+    if not answer.odd:
+        return []
+    units = np.repeat(np.arange(len(observed.units)), [len(unit) for unit in observed.units])
+    names = []
+    for number, _ in answer.odd:
+        unit = int(units[np.flatnonzero(samples == number)[0]])
+        names.append(observed.names[unit] if observed.names else f"sample {unit}")
+    who = ", ".join(f"{name} by {share:.1%}" for name, (_, share) in zip(names[:3], answer.odd, strict=False))
+    text = (
+        f"the ranges hang on single samples, which widen them on average: {who}. Look at them: a mistake among them makes the steps of "
+        "all others coarser; of what is typical, add more."
+    )
+    return [Finding(severity="hint", subject="odd samples", text=text, files=tuple(dict.fromkeys(names))[:LISTED])]
 
 
 def _verdict(answer: Amount, missing: Sequence[Finding], count: _Count) -> str:

@@ -396,6 +396,20 @@ def test_amount__moments_of_a_recording_are_no_samples_each() -> None:
     assert "1 sample (2000 inferences)" in found.verdict
 
 
+def test_amount__a_sample_that_the_ranges_hang_on_is_named(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).uniform(-1, 1, (64, 1, 4)).astype(np.float32)
+    np.save(tmp_path / "a.npy", values)
+    spec = InputSpec(name="x", shape=(1, 4), dtype="float32", source=TensorInput())
+    contract = Contract(task="raw", inputs=(spec,), outputs=(OutputSpec(name="y", shape=(1, 4), dtype="float32"),))
+    assert "odd samples" not in {one.subject for one in look(tmp_path, contract, lambda feed: [feed[0] * 2]).findings}
+    values[17, 0, 2] = 30
+    np.save(tmp_path / "a.npy", values)
+    one = about(look(tmp_path, contract, lambda feed: [feed[0] * 2]), "odd samples", "hint")
+    assert one.text.startswith("the ranges hang on single samples, which widen them on average: a.npy[17] by 93.")
+    assert one.text.endswith("makes the steps of all others coarser; of what is typical, add more.")
+    assert one.files == ("a.npy[17]",)
+
+
 def test_amount__ranges_that_keep_growing(tmp_path: Path) -> None:
     values = np.random.default_rng(0).standard_cauchy((64, 1, 4)).astype(np.float32)
     np.save(tmp_path / "a.npy", values)
