@@ -37,6 +37,7 @@ def fold(graph: Graph, shapes: Shapes) -> None:
             node.op_type not in _KEPT | _RANDOM
             and not node.domain
             and node.inputs
+            and not (node.op_type == "Dropout" and node.input(2))
             and all(not name or name in known for name in node.inputs)
             and all(_small(shapes.get(name)) for name in node.outputs)
         ):

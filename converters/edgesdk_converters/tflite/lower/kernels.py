@@ -74,14 +74,15 @@ _AXES = {
 BROADCAST_AXES = {
     **dict.fromkeys(
         (
-            "POW", "LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL", "EQUAL", "NOT_EQUAL", "LOGICAL_AND", "LOGICAL_OR", "FLOOR_MOD",
-            "FLOOR_DIV", "PRELU",
+            "MUL", "POW", "LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL", "EQUAL", "NOT_EQUAL", "LOGICAL_AND", "LOGICAL_OR",
+            "FLOOR_MOD", "FLOOR_DIV", "PRELU",
         ),
         4,
     ),
-    "SELECT_V2": 5,
+    **dict.fromkeys(("SUB", "DIV", "MAXIMUM", "MINIMUM", "SELECT_V2"), 5),
 }  # fmt: skip
-"""Over how many axes these may broadcast: tflite-runtime 2.14 aborts the process where there are more."""
+"""Over how many axes these may broadcast: where there are more tflite-runtime 2.14 aborts the process
+or computes something else."""
 
 
 def places(code: str, count: int) -> tuple[int, ...]:

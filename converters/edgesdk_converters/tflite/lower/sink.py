@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgesdk_converters.tflite.lower.ir import Operator, Tensor
+from edgesdk_converters.tflite.lower.kernels import BROADCAST_AXES
 
 _ANY = frozenset(
     [
@@ -115,6 +116,8 @@ def _indifferent(operator: Operator, flat: Tensor, shape: tuple[int, ...]) -> bo
         rest = operator.inputs[1:] if operator.code == "FULLY_CONNECTED" else []
         constant = all(tensor is None or tensor.data is not None for tensor in rest)
         return operator.inputs[0] is flat and same_last and constant and len(shape) >= 2
+    if len(shape) > BROADCAST_AXES.get(operator.code, len(shape)):
+        return False
     if operator.code in _PAIRS and operator.outputs[0].shape == flat.shape and shape:
         others = [tensor for tensor in operator.inputs if tensor is not flat]
         return all(

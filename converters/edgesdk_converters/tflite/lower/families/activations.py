@@ -115,6 +115,11 @@ def prelu(ctx: Lowering, node: Node) -> None:
     value = ctx.value(node.inputs[0])
     if not value.layout:
         ctx.refuse("it takes a scalar", "Reshape it to one axis before it")
+    alone = ctx.constant(node.inputs[1])
+    if alone is not None and alone.size == 1 and value.tensor.dtype == "float32":
+        # One slope for all: XNNPACK before 2.15 reads behind a slope that is shorter than the last axis.
+        unary(ctx, node, "LEAKY_RELU", alpha=float(alone.reshape(-1)[0]))
+        return
     slope = aligned(ctx, node.inputs[1], len(value.layout), value.layout)
     if slope.shape == ():
         slope = ctx.reshaped(slope, (1,))
