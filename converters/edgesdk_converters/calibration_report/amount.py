@@ -110,7 +110,7 @@ def amount(lows: Extremes, highs: Extremes, samples: NDArray[np.intp] | None = N
     return Amount(
         enough=change <= LIMIT and count >= FEWEST,
         change=change,
-        needed=max(needed, FEWEST),
+        needed=max(int(float(f"{needed:.2g}")), FEWEST),  # an extrapolation: two digits are more than it knows
         curve=tuple((size, round(change, 5)) for size, change in curve),
         different=count,
         odd=_odd(lows, highs),

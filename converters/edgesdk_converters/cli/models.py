@@ -11,14 +11,22 @@ from edgesdk.cli.main import Command
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "exit codes: 0 done; 1 a name is unknown, or a download failed; 2 the command line is wrong; 130 stopped by Ctrl-C\n"
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="list|fetch")
     listing = verbs.add_parser("list", help="what the zoo holds")
-    listing.add_argument("--media", action="store_true", help="pictures and recordings, too")
-    listing.add_argument("--json", action="store_true", help="one JSON object")
+    listing.add_argument("--media", action="store_true", help="list pictures and recordings, too")
+    listing.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     fetching = verbs.add_parser("fetch", help="download models (or media) into the cache and print their paths")
-    fetching.add_argument("names", nargs="+", metavar="NAME", help="as in `edgesdk models list --media`")
-    fetching.add_argument("--calibration", metavar="DIR", type=Path, help="write its calibration set to DIR/NAME, too")
-    fetching.add_argument("--json", action="store_true", help="one JSON object: name -> path")
+    fetching.add_argument(
+        "names", nargs="+", metavar="NAME", help="models or media, as `edgesdk models list --media` names them"
+    )
+    fetching.add_argument(
+        "--calibration", metavar="DIR", type=Path, help="also write a calibration set for each model to DIR/NAME"
+    )
+    fetching.add_argument(
+        "--json", action="store_true", help="print one JSON object, name -> path, instead of the paths"
+    )
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from edgesdk.cli.main import Command, main
-from edgesdk_converters.cli import convert, sweep
+from edgesdk_converters.cli import convert, models, sweep
 from edgesdk_converters.cli import report as report_command
 
 
@@ -125,12 +125,18 @@ def test_convert__judged_on_its_own_calibration_samples__refused(
     )
 
 
-@pytest.mark.parametrize("command", [convert.COMMAND, sweep.COMMAND, report_command.COMMAND])
+@pytest.mark.parametrize("command", [convert.COMMAND, models.COMMAND, sweep.COMMAND, report_command.COMMAND])
 def test_help__every_option_says_what_it_is_and_every_exit_code_is_there(command: Command) -> None:
     parser = argparse.ArgumentParser(prog="x", description=command.help)
     command.configure(parser)
+    parsers = [parser]
     for action in parser._actions:
-        assert action.help, action.option_strings
+        if isinstance(action, argparse._SubParsersAction):
+            parsers += action.choices.values()
+        else:
+            assert action.help, action.option_strings
+    for one in parsers[1:]:
+        assert all(action.help for action in one._actions)
     text = parser.format_help()
     assert "exit codes: 0 " in text
     for code in ("; 1 ", "2 the command line is wrong", "130 stopped by Ctrl-C"):
