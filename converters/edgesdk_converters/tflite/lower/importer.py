@@ -61,13 +61,13 @@ def read(
             problems.append(NodeProblem(label(node), node.op_type, "control flow runs sub-graphs", fix))
     problems += _input_problems(model)
     if problems:
-        return empty(name), problems
+        return empty(name), [*problems, *_unknown_operators(model)]
     problems += _constant_problems(model) + _structure_problems(model)
     if problems:
         return empty(name), problems
     shapes = infer(model, problems)
     for tensor_name, (_, shape) in shapes.items():
-        if shape is not None and int(np.prod([float(size) for size in shape])) > MAX_ELEMENTS:
+        if shape is not None and float(np.prod([float(size) for size in shape])) > MAX_ELEMENTS:
             reason = (
                 f"its shape {list(shape)} has more than {MAX_ELEMENTS:,} elements, and TFLite counts them in 32 bits"
             )
@@ -112,6 +112,24 @@ def _empty_tensors(graph: Graph, shapes: Shapes) -> None:
             if any(node.outputs) and all(graph.constant(name) is not None for name in node.outputs if name)
         ]
     )
+
+
+def _unknown_operators(model: onnx.ModelProto) -> list[NodeProblem]:
+    """Nodes that cannot be said whatever their shapes are, for a graph that is not looked at any further."""
+    from edgesdk_converters.tflite.lower.expand import expandable
+    from edgesdk_converters.tflite.lower.registry import rule_of
+
+    problems = []
+    for proto in model.graph.node:
+        node = node_of(proto)
+        constant = node.op_type in ("Constant", "ConstantOfShape", "Shape", "Size", "Range") and not node.domain
+        known = rule_of(node.op_type, node.domain) is not None or expandable(node) or constant
+        if not known and node.op_type not in _CONTROL_FLOW:
+            where = f" of domain {node.domain!r}" if node.domain else ""
+            fix = "Replace it, or cut the model before it"
+            reason = f"there is no TFLite operator for it{where}"
+            problems.append(NodeProblem(label(proto), node.op_type, reason, fix))
+    return problems
 
 
 def _structure_problems(model: onnx.ModelProto) -> list[NodeProblem]:

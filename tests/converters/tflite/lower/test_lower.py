@@ -331,3 +331,20 @@ def test_lower__refuses_what_it_cannot_say(
         lower(onnx_graph(text, weights))
     assert reason in str(caught.value)
     assert fix in str(caught.value)
+
+
+def test_lower__of_control_flow_lists_the_other_nodes_as_well(onnx_graph: Callable[..., onnx.ModelProto]) -> None:
+    model = onnx_graph(
+        "g (float[2] x, bool c) => (float[2] y) { a = custom.Thing(x) n = NonZero(a) b = Relu(a) y = Identity(b) }"
+    )
+    model.opset_import.append(helper.make_opsetid("custom", 1))
+    branch = helper.make_graph([], "branch", [], [helper.make_tensor_value_info("a", 1, [2])])
+    model.graph.node.append(helper.make_node("If", ["c"], ["z"], "choice", then_branch=branch, else_branch=branch))
+    with pytest.raises(NotExpressibleError) as caught:
+        lower(model)
+    assert [(node.op_type, bool(node.fix)) for node in caught.value.nodes] == [
+        ("If", True),
+        ("Thing", True),
+        ("NonZero", True),
+    ]
+    assert "of domain 'custom'" in str(caught.value)
