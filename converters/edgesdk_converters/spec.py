@@ -75,11 +75,12 @@ def read_spec(path: Path) -> ModelSpec:
         raise ConfigError([f"{path}: labels and labels_file are both given. Keep one of them."])
     file = path.parent / spec.labels_file
     try:
-        labels = tuple(file.read_text("utf-8").splitlines())
+        # Some editors begin with a mark. Only line feeds end a label: a character list may hold what Unicode calls a line separator.
+        lines = file.read_text("utf-8-sig").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             [
                 f"{path}: labels_file {spec.labels_file!r} cannot be read as UTF-8 text: {error}. One label per line, beside {path.name}."
             ]
         ) from error
-    return msgspec.structs.replace(spec, labels=labels, labels_file=None)
+    return msgspec.structs.replace(spec, labels=tuple(lines) if lines != [""] else (), labels_file=None)

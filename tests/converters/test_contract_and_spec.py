@@ -108,3 +108,38 @@ def test_spec__labels_file(tmp_path: Path) -> None:
     (tmp_path / "model.yaml").write_text("labels_file: none.txt\n")
     with pytest.raises(ConfigError, match=r"labels_file 'none\.txt' cannot be read as UTF-8 text.*One label per line"):
         read_spec(tmp_path / "model.yaml")
+
+
+def test_contract__labels_that_are_not_as_many_as_the_classes() -> None:
+    by_class = {"y": OutputHint(class_axis=1)}
+    with pytest.raises(
+        ConversionError,
+        match=r"m\.onnx: 2 labels, but its class vectors have 5 classes\. Give one label per class, in the order of the class ids",
+    ):
+        build(spec=ModelSpec(labels=("a", "b"), outputs=by_class), out=(1, 5))
+    contract, *_ = build(spec=ModelSpec(labels=tuple("abcde"), outputs=by_class), out=(1, 5))
+    assert contract.labels == tuple("abcde")  # type: ignore[attr-defined]  # a Contract
+    # A class vector behind a Concat is as long as its branch.
+    part = {"y": OutputHint(branches=(Branch(name="c", axis=1, start=4, stop=6, class_axis=1),))}
+    contract, *_ = build(spec=ModelSpec(labels=("a", "b"), outputs=part), out=(1, 6))
+    assert contract.labels == ("a", "b")  # type: ignore[attr-defined]  # a Contract
+
+
+def test_contract__labels_of_the_file_that_do_not_fit_are_left_out_and_said() -> None:
+    contract, _, notes, _ = build({"labels": "a\nb"}, ModelSpec(outputs={"y": OutputHint(class_axis=1)}), out=(1, 5))
+    assert contract.labels == ()  # type: ignore[attr-defined]  # a Contract
+    assert any("the file's own labels are left out: 2 labels" in note for note in notes)  # type: ignore[attr-defined]  # a list
+
+
+def test_spec__labels_file_with_the_mark_of_some_editors(tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_bytes(b"\xef\xbb\xbfcat\r\ndog\r\n")
+    (tmp_path / "model.yaml").write_text("labels_file: labels.txt\n", encoding="utf-8")
+    assert read_spec(tmp_path / "model.yaml").labels == ("cat", "dog")
+
+
+def test_spec__labels_file_of_characters(tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("a\n\u2028\n\u3000\n \nz", encoding="utf-8")
+    (tmp_path / "model.yaml").write_text("labels_file: labels.txt\n", encoding="utf-8")
+    assert read_spec(tmp_path / "model.yaml").labels == ("a", "\u2028", "\u3000", " ", "z")
+    (tmp_path / "labels.txt").write_text("", encoding="utf-8")
+    assert read_spec(tmp_path / "model.yaml").labels == ()
