@@ -18,7 +18,7 @@ ALIGNMENT = 16
 
 
 LARGEST_ELEMENTS = 2**28
-"""Of a tensor: 1 GiB of float32, which no board computes on; runtimes would plan memory for what a flipped bit asks for."""
+"""Of a tensor that is computed: 1 GiB of float32, which no board computes on; runtimes would plan memory for what a flipped bit asks for."""
 
 
 def schema() -> Any:
@@ -89,7 +89,9 @@ def _check_graph(model: Any, graph: Any) -> None:
             raise ValueError(f"buffer {tensor.buffer} does not exist")
         if not isinstance(tensor.name, bytes):
             raise ValueError("a tensor has no name")  # noqa: TRY004 - collected by read(), not an API type error
-        if math.prod(max(size, 0) for size in ids(tensor.shape)) > LARGEST_ELEMENTS:
+        held = model.buffers[tensor.buffer]
+        stored = held.data is not None or held.offset > 1  # such a size is the file's own
+        if not stored and math.prod(max(size, 0) for size in ids(tensor.shape)) > LARGEST_ELEMENTS:
             raise ValueError(f"tensor {text(tensor.name)!r} has an impossible size ({ids(tensor.shape)})")
         tensor.name.decode("utf-8")  # the runtimes demand it, and raise UnicodeDecodeError, which is a ValueError
 
