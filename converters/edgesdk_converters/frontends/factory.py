@@ -110,7 +110,7 @@ def build(reference: str) -> Any:
         return made  # the model itself, made when its module was imported
     if not callable(made):
         raise ConversionError(
-            f"{reference}: is a {type(made).__name__}, expected a function or a class that is called without arguments and returns the model. "
+            f"{reference}: is of type {type(made).__name__}, expected a function or a class that is called without arguments and returns the model. "
             "Name one."
         )
     try:

@@ -67,7 +67,7 @@ def test_factory__accepts_references_only() -> None:
         ("number.numbr", r"number has no 'numbr'\. Give package\.module:factory"),
         (
             "SIZE",
-            r"is a int, expected a function or a class that is called without arguments and returns the model\. Name one",
+            r"is of type int, expected a function or a class that is called without arguments and returns the model\. Name one",
         ),
         (
             "number",
