@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import wave
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ import pytest
 from onnx import numpy_helper
 
 from edgesdk.bundle import Bundle
-from edgesdk.bundle.manifest import Contract, InputSpec, OutputSpec, StateInput, TensorInput
+from edgesdk.bundle.manifest import AudioInput, Contract, InputSpec, OutputSpec, StateInput, TensorInput
 from edgesdk.errors import ModelFormatError
-from edgesdk.samples import Picture, Tensors
+from edgesdk.samples import Audio, Picture, Tensors
 from edgesdk_converters.calibration import CalibrationSet
 from edgesdk_converters.pipeline import Conversion, convert
 from edgesdk_converters.report import (
@@ -114,7 +115,7 @@ def _raw_contract() -> Contract:
 def test_examples__arrays_from_a_folder(classifier: onnx.ModelProto, calibration: Path) -> None:
     contract, runner = _raw_contract(), OnnxRunner(classifier)
     _, held_out = CalibrationSet.from_folder(calibration, contract).split()
-    picks = pick_samples(held_out, calibration, contract, count=3)
+    picks = tuple(pick_samples(held_out, calibration, contract, count=3))
     assert len({pick.name for pick in picks}) == 3
     same = make_examples(contract, picks, runner.run, runner.run)
     assert all(one.same and one.expected == one.got and not one.picture_png for one in same)
@@ -149,7 +150,7 @@ def test_examples__pictures_are_shown_with_their_results(tmp_path: Path) -> None
         return [(np.exp(means * 9) / np.exp(means * 9).sum()).astype(np.float32)]
 
     _, held_out = CalibrationSet.from_folder(folder, contract).split()
-    picks = pick_samples(held_out, folder, contract)
+    picks = tuple(pick_samples(held_out, folder, contract))
     assert picks
     assert all(isinstance(pick.sample, Picture) for pick in picks)
     examples = make_examples(contract, picks, run, run)
@@ -157,6 +158,40 @@ def test_examples__pictures_are_shown_with_their_results(tmp_path: Path) -> None
     shown = cv2.imdecode(np.frombuffer(examples[0].picture_png, np.uint8), cv2.IMREAD_COLOR)
     assert max(shown.shape) == MAX_SIDE
     assert examples[0].got_png
+
+
+def test_examples__of_a_long_recording_the_beginning(tmp_path: Path) -> None:
+    with wave.open(str(tmp_path / "long.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+        file.writeframes(bytes(2 * 16000 * 60))
+    audio = InputSpec(
+        name="x", shape=(1, 512), dtype="float32", source=AudioInput(sample_rate_hz=16000, chunk_samples=512)
+    )
+    contract = Contract(
+        task="voice-activity", inputs=(audio,), outputs=(OutputSpec(name="y", shape=(1, 1), dtype="float32"),)
+    )
+    (pick,) = pick_samples(CalibrationSet.from_folder(tmp_path, contract), tmp_path, contract)
+    assert isinstance(pick.sample, Audio)
+    assert 10 < pick.sample.pcm.size / 16000 < 20
+    (one,) = make_examples(contract, [pick], *[lambda feed: [np.zeros((1, 1), np.float32)]] * 2)
+    assert one.same
+
+
+def test_examples__of_a_long_stream_the_beginning() -> None:
+    spec = InputSpec(name="x", shape=(1, 2), dtype="float32", source=TensorInput())
+    contract = Contract(task="raw", inputs=(spec,), outputs=(OutputSpec(name="y", shape=(1, 2), dtype="float32"),))
+    stream = [[np.full((1, 2), number, np.float32)] for number in range(2000)]
+    (pick,) = pick_samples(CalibrationSet(units=(stream,), sha256=""), None, contract)
+    ran: list[float] = []
+
+    def run(feed: Any) -> list[Any]:
+        ran.append(float(feed[0][0, 0]))
+        return [feed[0]]
+
+    make_examples(contract, [pick], run, lambda feed: [feed[0]])
+    assert ran == list(range(512))
 
 
 def test_examples__inputs_in_which_something_is_found_come_first() -> None:
