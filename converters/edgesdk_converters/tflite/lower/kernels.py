@@ -20,7 +20,7 @@ _TYPES: dict[str, frozenset[str]] = {
         (
             "EXP", "LOG", "SQRT", "RSQRT", "SIN", "COS", "SQUARE", "FLOOR", "CEIL", "ROUND", "ELU", "GELU", "LOGISTIC", "TANH",
             "HARD_SWISH", "LEAKY_RELU", "PRELU", "SOFTMAX", "LOG_SOFTMAX", "RELU", "RELU6", "RELU_N1_TO_1", "AVERAGE_POOL_2D",
-            "MAX_POOL_2D", "BATCH_MATMUL", "FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "ATAN2",
+            "MAX_POOL_2D", "BATCH_MATMUL", "FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "CONV_3D", "ATAN2",
             "RESIZE_BILINEAR", "LOCAL_RESPONSE_NORMALIZATION", "SIGN",
         ),
         _REAL,
@@ -51,7 +51,7 @@ _PLACES: dict[str, tuple[int, ...]] = {
         (
             "ADD", "SUB", "MUL", "DIV", "POW", "FLOOR_DIV", "FLOOR_MOD", "LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL", "EQUAL",
             "NOT_EQUAL", "MAXIMUM", "MINIMUM", "PRELU", "ATAN2", "LOGICAL_AND", "LOGICAL_OR", "BATCH_MATMUL", "FULLY_CONNECTED",
-            "CONV_2D", "DEPTHWISE_CONV_2D",
+            "CONV_2D", "DEPTHWISE_CONV_2D", "CONV_3D",
         ),
         (0, 1),
     ),

@@ -102,8 +102,10 @@ Check = Callable[..., Lowered]
 def check() -> Check:
     """Takes a model or its ONNX text (opset 17 is added), and weights by name; see `check_model`."""
 
-    def _check(text: str | onnx.ModelProto, weights: Mapping[str, Array] | None = None, **options: Any) -> Lowered:
-        return check_model(text if isinstance(text, onnx.ModelProto) else graph(text, weights), **options)
+    def _check(
+        text: str | onnx.ModelProto, weights: Mapping[str, Array] | None = None, opset: int = 17, **options: Any
+    ) -> Lowered:
+        return check_model(text if isinstance(text, onnx.ModelProto) else graph(text, weights, opset=opset), **options)
 
     return _check
 

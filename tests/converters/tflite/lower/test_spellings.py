@@ -53,3 +53,72 @@ def test_matmul_integer__beyond_what_float_adds_exactly_is_refused(onnx_graph: C
     with pytest.raises(NotExpressibleError, match="400 products, which float32 rounds") as caught:
         lower(model)
     assert "DequantizeLinear" in str(caught.value)
+
+
+@pytest.mark.parametrize("corners", [0, 1])
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("mode", ["linear", "nearest", "cubic"])
+def test_grid_sample__also_outside_of_the_picture(check: Check, mode: str, padding: str, corners: int) -> None:
+    rng = np.random.default_rng(0)
+    feeds = {
+        "x": rng.normal(0, 1, (2, 3, 5, 7)).astype(np.float32),
+        "p": rng.uniform(-1.9, 1.9, (2, 4, 6, 2)).astype(np.float32),
+    }
+    check(
+        "g (float[2,3,5,7] x, float[2,4,6,2] p) => (float[2,3,4,6] y) "
+        f'{{ y = GridSample <mode = "{mode}", padding_mode = "{padding}", align_corners = {corners}> (x, p) }}',
+        opset=20,
+        feeds=feeds,
+    )
+
+
+@pytest.mark.parametrize("transform", ["half_pixel", "output_half_pixel"])
+def test_roi_align__of_regions_across_the_border(check: Check, transform: str) -> None:
+    feeds = {
+        "x": np.random.default_rng(0).normal(0, 1, (2, 3, 12, 16)).astype(np.float32),
+        "r": np.asarray([[1, 2, 9, 10], [-6, -4, 30, 14], [3.5, 3.5, 3.6, 20]], np.float32),
+        "b": np.asarray([0, 1, 1]),
+    }
+    check(
+        "g (float[2,3,12,16] x, float[3,4] r, int64[3] b) => (float[3,3,2,3] y) { y = RoiAlign <output_height = 2, "
+        f'output_width = 3, sampling_ratio = 2, spatial_scale = 0.5, coordinate_transformation_mode = "{transform}"> (x, r, b) }}',
+        feeds=feeds,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [
+        ("MaxPool <kernel_shape = [3,2], dilations = [2,3], pads = [1,0,2,1]>", "1,2,8,6"),
+        ("MaxPool <kernel_shape = [2,2,3], strides = [2,1,1]>", "1,2,4,5,5"),
+        ("AveragePool <kernel_shape = [2,2,3], pads = [1,0,1,0,0,1], count_include_pad = 1>", "1,2,4,5,5"),
+        ("AveragePool <kernel_shape = [2,2,3], pads = [1,0,1,0,0,1]>", "1,2,4,5,5"),
+        ("LpPool <kernel_shape = [3,2], strides = [2,2], pads = [1,0,1,1], p = 2>", "1,2,7,6"),
+        ("LpPool <kernel_shape = [3], p = 1>", "1,2,7"),
+        ("GlobalLpPool <p = 2>", "1,2,7,6"),
+        ("GlobalLpPool <p = 3>", "1,2,7,6"),
+        ("MeanVarianceNormalization", "2,3,4,5"),
+        ("Conv", "1,2,4,5,5"),
+        ("Conv <dilations = [1,2,1], pads = [1,0,1,0,1,1], strides = [1,1,2]>", "2,2,4,5,5"),
+        ('Conv <auto_pad = "SAME_UPPER", strides = [2,2,1]>', "1,2,4,5,5"),
+    ],
+)
+def test_window__that_tflite_has_no_pool_for(
+    onnx_graph: Callable[..., onnx.ModelProto], compare: Check, text: str, shape: str
+) -> None:
+    kernel = np.random.default_rng(0).normal(0, 1, (3, 2, 2, 2, 2)).astype(np.float32)
+    operands, weights = ("(x, w)", {"w": kernel}) if "Conv" in text else ("(x)", {})
+    model = onnx_graph(f"g (float[{shape}] x) => (y) {{ y = {text} {operands} }}", weights)
+    compare(onnx.shape_inference.infer_shapes(model), tolerance=1e-4)
+
+
+def test_center_crop_pad__of_some_axes(onnx_graph: Callable[..., onnx.ModelProto], compare: Check) -> None:
+    text = "g (float[7,4,3] x) => (float[4,4,9] y) { y = CenterCropPad <axes = [2,0]> (x, s) }"
+    compare(onnx_graph(text, {"s": np.asarray([9, 4])}, opset=18))
+
+
+def test_dynamic_quantize_linear__and_what_it_feeds(onnx_graph: Callable[..., onnx.ModelProto]) -> None:
+    # Half-way cases may round either way, so no number is compared; the operators' own tests do that.
+    text = """g (float[2,6] x) => (float[2,3] y) {
+        q, s, z = DynamicQuantizeLinear(x) m = MatMulInteger(q, w, z) f = Cast<to = 1>(m) y = Mul(f, s) }"""
+    assert lower(onnx_graph(text, {"w": np.ones((6, 3), np.int8)}))

@@ -13,14 +13,24 @@ from edgesdk_converters.tflite.lower.padding import Window, pad_with, window_of
 from edgesdk_converters.tflite.lower.problems import Refusal
 from edgesdk_converters.tflite.lower.registry import Int8, lowers
 
+_VOLUME = 5
+"""Axes of a tensor with depth."""
+
 
 @lowers("Conv", fuses=True, int8=Int8("free"))
 def conv(ctx: Lowering, node: Node) -> None:
-    """1-D and 2-D convolution, grouped and depthwise."""
+    """1-D, 2-D and 3-D convolution, grouped and depthwise."""
     name, shape = node.inputs[0], ctx.shape(node.inputs[0])
     rank, group = len(shape), int(node.attribute("group", 1))
+    if rank == _VOLUME and group == 1:
+        _conv_3d(ctx, node)
+        return
     if rank not in (3, 4):
-        ctx.refuse(f"it convolves over {rank - 2} axes; TFLite has one and two", "Cut the model before it")
+        groups = f" in {group} groups" if group > 1 else ""
+        ctx.refuse(
+            f"it convolves over {rank - 2} axes{groups}; TFLite has one and two, and three without groups",
+            "Cut the model before it",
+        )
     weight_shape = ctx.shape(node.inputs[1])
     window = window_of(ctx, node, shape[2:], weight_shape[2:])
     layout = channels_last(rank)
@@ -58,6 +68,34 @@ def conv(ctx: Lowering, node: Node) -> None:
     flat = ctx.op(code, [data, weights, bias], whole, ctx.dtype(node.outputs[0]), quantization, **options)
     made = ctx.out(node.outputs[0], layout)
     ctx.emit("RESHAPE", [flat, ctx.ints(made.shape)], [made], newShape=list(made.shape))
+
+
+def _conv_3d(ctx: Lowering, node: Node) -> None:
+    """CONV_3D: NDHWC data, DHWIO weights, floats only."""
+    shape, weight_shape = ctx.shape(node.inputs[0]), ctx.shape(node.inputs[1])
+    if ctx.info(node.inputs[0]).quantization is not None:
+        ctx.refuse("TFLite convolves over three axes in float only", "Keep it in float")
+    window = window_of(ctx, node, shape[2:], weight_shape[2:])
+    layout = channels_last(_VOLUME)
+    data, padding = ctx.tensor(node.inputs[0], layout), window.name
+    if padding is None:
+        data, padding = pad_with(ctx, data, window.pads), "VALID"
+    weights = ctx.move(ctx.tensor(node.inputs[1]), (2, 3, 4, 1, 0))
+    bias = _bias(ctx, node, weight_shape[0])
+    options = {
+        f"{what}{axis}{end}": value
+        for what, values, end in (("stride", window.strides, ""), ("dilation", window.dilations, "Factor"))
+        for axis, value in zip("DHW", values, strict=True)
+    }
+    made = ctx.out(node.outputs[0], layout)
+    ctx.emit(
+        "CONV_3D",
+        [data, weights, bias],
+        [made],
+        padding=padding,
+        fusedActivationFunction=node.activation,
+        **options,
+    )
 
 
 def _pointwise(window: Window) -> bool:

@@ -16,6 +16,13 @@ def atan2(ctx: Lowering, node: Node) -> None:
     ctx.emit("ATAN2", tensors, [ctx.out(node.outputs[0], layout)])
 
 
+@lowers("Take", domain="edgesdk")
+def take(ctx: Lowering, node: Node) -> None:
+    """GATHER of rows at positions that are known to exist."""
+    rows, where = ctx.tensor(node.inputs[0]), ctx.tensor(node.inputs[1])
+    ctx.emit("GATHER", [rows, where], [ctx.out(node.outputs[0])], axis=0)
+
+
 @lowers("ScatterSum", domain="edgesdk")
 def scatter(ctx: Lowering, node: Node) -> None:
     """SCATTER_ND into zeros, adding up what comes to one place."""
