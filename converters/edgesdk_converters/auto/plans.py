@@ -58,9 +58,7 @@ def read_plan(path: Path, model: onnx.ModelProto) -> Plan:
     try:
         plan = msgspec.json.decode(path.read_bytes(), type=Plan)
     except OSError as error:
-        raise ConfigError(
-            [f"{path}: cannot be read ({error.strerror}). Give the plan.json of a bundle."]
-        ) from error
+        raise ConfigError([f"{path}: cannot be read ({error.strerror}). Give the plan.json of a bundle."]) from error
     except msgspec.MsgspecError as error:
         raise ConfigError(
             [f"{path}: is no plan: {error}. Correct it, or make a new one with --recipe auto."]

@@ -18,6 +18,7 @@ import msgspec
 import onnx
 
 from edgesdk.bundle.manifest import Contract, OutputSpec
+from edgesdk.errors import ConfigError
 from edgesdk_converters.auto.api import Feeds, Proposal, Quantizes
 from edgesdk_converters.auto.mixed import fewest, rank
 from edgesdk_converters.auto.running import SMOOTH, mostly_products, rank_running
@@ -37,11 +38,14 @@ NEAR_DB = 6.0
 """Another way of choosing ranges that comes this near to the best one on calibration samples is tried, too."""
 SPARE_DB = (1.0, 2.0, 3.5, 6.0)
 """What a mixed plan must have to spare on calibration samples, one try after the other: held-out samples are others."""
+SHORT_DB = 2.0
+"""Rounded weights are shown to the guard although they miss the limit by so little on calibration samples: without nodes in float, both
+formats compute the same, and a class vote more or less is worth half a dB."""
 LEAST_GAIN_DB = 1.0
 """That rounding by what layers read must bring before it is combined with nodes in float."""
 ROUNDED_SPARE_DB = (1.0, 3.5)
 """The same where weights are rounded by what the layers read: each try takes long."""
-RUNNING_SPARE_DB = (2.0, 3.5, 6.0)
+RUNNING_SPARE_DB = (2.0, 3.5, 6.0, 8.0, 10.0)
 """The same where ranges are found at run time."""
 
 
@@ -79,12 +83,18 @@ def proposals(
     Raises:
         CalibrationError: No samples, or the float model makes NaN of one.
         ModelFormatError: A weight is NaN.
-        ConfigError: A rule of the recipe meets no node.
+        ConfigError: A rule of the recipe meets no node, or the recipe quantizes nothing.
     """
     progress = progress or Quiet()
     pinned: dict[str, Scheme] = dict.fromkeys(sorted(keep_float), "float")
     if recipe.scheme != "auto":
         plan = quantizer.plan(recipe, schemes=pinned)
+        if recipe.scheme != "float16" and set(plan.schemes.values()) == {"float"}:
+            problem = (
+                f"recipe '{recipe.name}' leaves all {len(plan.schemes)} nodes in float, so that nothing is quantized. "
+                "Take out what keeps them there (its rules, the spec's float_nodes), or say --recipe float16."
+            )
+            raise ConfigError([problem])
         yield Proposal(plan=plan, model=quantizer.apply(plan), recipe=recipe.name)
         return
     tuner = Tuner(model, outputs, feeds if tuning is None else tuning, budget=budget or Budget(), contract=contract)
@@ -122,15 +132,16 @@ class _Search:
         # Extremes never clip what held-out samples have more of, least error is closer where they look like the others: both are tried.
         best = bases[0]
         near = [best, *[one for one in bases[1:] if one[0] > best[0] - NEAR_DB][:1]]
-        rounded = self._rounded([base for base in bases if base[0] > best[0] - NEAR_DB])
-        if rounded is not None:
-            margin, plan, words = rounded
-            if margin >= 0:
+        rounded: list[tuple[float, Plan, str]] = []
+        for _, plan, words in near if best[1].rounding == "nearest" else ():
+            rounded.append(self._rounded(plan, words))
+            if rounded[-1][0] >= -SHORT_DB:
+                yield self._proposal(*rounded[-1][1:])
+        rounded.sort(key=lambda one: -one[0])
+        yield from self._mixed(near, rounded[:1])
+        for _, plan, words in rounded[:1]:
+            if plan not in self._proposed:
                 yield self._proposal(plan, words)
-        yield from self._mixed(near, rounded)
-        if rounded is not None and rounded[1] not in self._proposed:
-            # Held-out samples are others than those the search looks at.
-            yield self._proposal(rounded[1], rounded[2])
 
     def _simple(self) -> Iterator[tuple[str, Plan]]:
         recipe = self._recipe
@@ -152,25 +163,20 @@ class _Search:
         words = "ranges found at run time, channels smoothed"
         mixer = _Mixer(self, plan, words, "w8")
         order: list[str] = []
+        rows: tuple[NodeCost, ...] = ()
         for spare in RUNNING_SPARE_DB:
             if not order and mixer.margin(frozenset()) < spare:
-                order = rank_running(self._tuner, self._quantizer, plan, self._fixed, self._progress)
+                order, errors = rank_running(self._tuner, self._quantizer, plan, self._fixed, self._progress)
+                rows = as_rows(self._quantizer, errors, plan)
             self._progress.say(f"int8: {words}, {spare:g} dB to spare")
             found = mixer.find(order, spare) if order or mixer.margin(frozenset()) >= spare else None
             if found is not None and found not in self._proposed:
                 kept = sum(found.schemes[name] != scheme for name, scheme in plan.schemes.items())
-                yield self._proposal(found, words + (f", {kept} nodes in w8" if kept else ""))
+                yield self._proposal(found, words + (f", {kept} nodes in w8" if kept else ""), costs=rows)
 
-    def _rounded(self, bases: Sequence[tuple[float, Plan, str]]) -> tuple[float, Plan, str] | None:
-        """One of these plans with weights rounded by what the layers read; None where they are already.
-
-        What is lost in activations can be made good by later weights only in part, so equalized channels are worth more here than they
-        are with weights rounded to nearest.
-        """
-        _, base, words = next((one for one in bases if one[1].equalize), bases[0])
-        if base.rounding != "nearest":
-            return None
-        words = ("" if words == FIRST else f"{words}, ") + ROUNDED
+    def _rounded(self, base: Plan, words: str) -> tuple[float, Plan, str]:
+        """A plan with weights rounded by what the layers read."""
+        words = f"{words}, {ROUNDED}"
         self._progress.say(f"int8: {words}")
         plan = msgspec.structs.replace(base, rounding="gptq")
         return self.margin(plan), plan, words
@@ -180,7 +186,7 @@ class _Search:
         return msgspec.structs.replace(plan, recipe=self._name)
 
     def _mixed(
-        self, bases: Sequence[tuple[float, Plan, str]], rounded: tuple[float, Plan, str] | None
+        self, bases: Sequence[tuple[float, Plan, str]], rounded: Sequence[tuple[float, Plan, str]]
     ) -> Iterator[Proposal]:
         """Plans with nodes in float."""
         plan = bases[0][1]
@@ -191,8 +197,8 @@ class _Search:
         errors = solo(self._tuner, board, free, self._progress)
         order = rank(errors, float_costs(self._model, self._quantizer.nodes), self._tuner.budget)
         rows = as_rows(self._quantizer, errors, plan)
-        if rounded is not None:
-            yield from self._mixed_rounded(*rounded, order, rows)
+        for margin, best, words in rounded:
+            yield from self._mixed_rounded(margin, best, words, order, rows)
         closest: list[_Mixer] = []
         for instead in dict.fromkeys((self._instead, FLOAT)):
             mixers = [_Mixer(self, base, words, instead) for _, base, words in bases]
@@ -307,4 +313,5 @@ def _ranges(calibrator: str) -> str:
 def _words(base: str, plan: Plan) -> str:
     kept = [scheme for scheme in plan.schemes.values() if scheme != "w8a8"]
     parts = [f"{kept.count(scheme)} in {scheme}" for scheme in dict.fromkeys(kept)]
-    return ", ".join(([] if base == FIRST else [base]) + [f"{len(plan.schemes) - len(kept)} nodes int8", *parts])
+    how = base.removeprefix(FIRST).removeprefix(", ")
+    return ", ".join(([how] if how else []) + [f"{len(plan.schemes) - len(kept)} nodes int8", *parts])

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-import msgspec
-
 from edgesdk_converters.auto.api import Quantizes
-from edgesdk_converters.auto.sensitivity import SOLO_FEEDS
+from edgesdk_converters.auto.sensitivity import Errors, alone
 from edgesdk_converters.auto.tuner import Tuner
 from edgesdk_converters.progress import Progress
-from edgesdk_converters.quantize.recipe import Plan, Scheme
+from edgesdk_converters.quantize.recipe import Plan
 from edgesdk_converters.quantize.units import Quantizable
-from edgesdk_converters.runner import WORKERS, OnnxRunner
 
 SMOOTH = 0.8
 """SmoothQuant's alpha: of 0.6 to 1.0 what ranked MiniLM's calibration sentences best, statistics from one half, judged on the other."""
@@ -29,8 +26,8 @@ def mostly_products(nodes: Sequence[Quantizable]) -> bool:
 
 def rank_running(
     tuner: Tuner, quantizer: Quantizes, plan: Plan, fixed: Collection[str], progress: Progress
-) -> list[str]:
-    """Nodes that are ``dynamic`` in ``plan``, the most error by itself per weight first.
+) -> tuple[list[str], dict[str, Errors]]:
+    """Nodes that are ``dynamic`` in ``plan``, the most error by itself per weight first; and the errors.
 
     Args:
         tuner: Knows the float model's answers.
@@ -41,14 +38,8 @@ def rank_running(
     """
     names = [name for name, scheme in plan.schemes.items() if scheme == "dynamic" and name not in fixed]
     weights = {node.name: node.weight_elements for node in quantizer.nodes}
-    worth: dict[str, float] = {}
-    with progress.bar("what each node costs", len(names)) as bar:
-        for name in names:
-            schemes: dict[str, Scheme] = {other: "dynamic" if other == name else "float" for other in plan.schemes}
-            model = quantizer.apply(msgspec.structs.replace(plan, schemes=schemes), half=False)
-            errors = tuner.compare(OnnxRunner(model, threads=WORKERS).run, most=SOLO_FEEDS).errors
-            # Three digits: the last bits of a float sum must not decide which plan is made.
-            worth[name] = float(f"{max(errors.values(), default=0.0) / max(weights[name], 1):.3g}")
-            bar.advance()
+    errors = alone(tuner, quantizer, plan, names, progress)
+    # Three digits: the last bits of a float sum must not decide which plan is made.
+    worth = {name: float(f"{max(errors[name].values(), default=0.0) / max(weights[name], 1):.3g}") for name in names}
     order = {name: index for index, name in enumerate(names)}
-    return sorted(names, key=lambda name: (-worth[name], order[name]))
+    return sorted(names, key=lambda name: (-worth[name], order[name])), errors

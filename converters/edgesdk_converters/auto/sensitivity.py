@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import onnx
 from numpy.typing import NDArray
 
@@ -17,6 +18,7 @@ from edgesdk_converters.guard.budget import Budget
 from edgesdk_converters.progress import Progress, Quiet
 from edgesdk_converters.quantize.recipe import Plan, Scheme
 from edgesdk_converters.report.record import NodeCost
+from edgesdk_converters.runner import WORKERS, OnnxRunner
 
 Array = NDArray[Any]
 Errors = dict[str, float]
@@ -53,9 +55,14 @@ def sensitivity(
     """
     if plan.costs:
         return as_rows(quantizer, plan.costs, plan)
-    tuner = Tuner(model, outputs, feeds, budget=Budget())
-    board = switchboard(quantizer, plan)
-    return as_rows(quantizer, solo(tuner, board, board.names, progress or Quiet()), plan)
+    tuner, progress = Tuner(model, outputs, feeds, budget=Budget()), progress or Quiet()
+    # Learning how to round takes long and looks at all layers; what one costs by itself is asked without.
+    plain = msgspec.structs.replace(plan, rounding="nearest")
+    # What the plan keeps in float is asked as int8; other schemes than that have no switch.
+    others = [name for name, scheme in plan.schemes.items() if scheme not in ("float", "w8a8")]
+    board = switchboard(quantizer, plain, set(plan.schemes) - set(others))
+    found = solo(tuner, board, board.names, progress) | alone(tuner, quantizer, plain, others, progress)
+    return as_rows(quantizer, found, plan)
 
 
 def switchboard(quantizer: Quantizes, plan: Plan, names: Collection[str] | None = None) -> Switchboard:
@@ -64,6 +71,24 @@ def switchboard(quantizer: Quantizes, plan: Plan, names: Collection[str] | None 
     quantized = quantizer.apply(_all(plan, quantizer, "w8a8"), half=False)
     base = quantizer.apply(_all(plan, quantizer, "float"), half=False)
     return Switchboard(base, quantized, able)
+
+
+def alone(
+    tuner: Tuner, quantizer: Quantizes, plan: Plan, names: Sequence[str], progress: Progress
+) -> dict[str, Errors]:
+    """Error in each branch when only this node is what the plan says, by node; a graph is built and loaded for each."""
+    found: dict[str, Errors] = {}
+    if not names:
+        return found
+    with progress.bar("what each node costs", len(names)) as bar:
+        for name in names:
+            schemes: dict[str, Scheme] = {
+                other: plan.schemes[name] if other == name else "float" for other in plan.schemes
+            }
+            model = quantizer.apply(plan.with_schemes(schemes), half=False)
+            found[name] = tuner.compare(OnnxRunner(model, threads=WORKERS).run, most=SOLO_FEEDS).errors
+            bar.advance()
+    return found
 
 
 def solo(tuner: Tuner, board: Switchboard, names: Sequence[str], progress: Progress) -> dict[str, Errors]:

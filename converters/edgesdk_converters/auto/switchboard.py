@@ -1,9 +1,8 @@
 """One float model in which each node can be quantized by a switch, without building and loading a model per question.
 
 Every quantizable node becomes an ``If``: the float node, or the same node with the quantized weights and rounded operands;
-its result is rounded by a second ``If``. ONNX Runtime runs only the side that is asked for. On a model of 60 nodes one
-question costs one inference (about 1.5 times the float one) instead of building, optimising and loading a graph; the larger the
-weights, the more that saves.
+its result is rounded by a second ``If``. ONNX Runtime runs only the side that is asked for: one question costs one inference instead
+of building, optimising and loading a graph; the larger the weights, the more that saves.
 
 The arithmetic is float on rounded values; integer kernels decide ties otherwise. That is good enough to rank nodes by; whether
 a plan is good enough is asked of its real graph.
@@ -26,6 +25,8 @@ from edgesdk_converters.runner import WORKERS, OnnxRunner
 Array = NDArray[Any]
 
 _Q, _DQ = "QuantizeLinear", "DequantizeLinear"
+_FUSED = frozenset({"Add", "Relu", "Clip"})
+"""Bias and activation behind a layer, which make its result."""
 
 
 class Switchboard:
@@ -120,6 +121,8 @@ class _Builder:
         while node is not None and seen < 3:
             if node.name in switched:
                 return str(node.name)
+            if node.op_type not in _FUSED:
+                return None  # a layer without a switch of its own: its result stays as it is
             computed = [name for name in node.input if name and name not in self._view.constants]
             node = self._view.producer.get(computed[0]) if len(computed) == 1 else None
             seen += 1

@@ -14,7 +14,7 @@ from edgesdk_converters.quantize.linear import product
 from edgesdk_converters.quantize.weights import Matrix, no_worse, to_nearest
 
 SWEEPS = 20
-"""Most rounds over all weights; DS-CNN's layers end before the 8th."""
+"""Most rounds over all weights; it ends before where no weight moves any more."""
 _SMALLEST = 1e-9
 """Relative gain below which a weight stays: ties must not hang on the order of a sum."""
 

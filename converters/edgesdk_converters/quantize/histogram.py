@@ -14,7 +14,7 @@ Array = NDArray[Any]
 BINS = 8192
 """Histogram resolution over -reach..reach, a power of two: at least 2048 bins lie over what a one-sided tensor took."""
 _MOST_VALUES = 50_000
-"""Values per tensor and inference that enter its histogram; all of them took ten times as long for the same ranges."""
+"""Values per tensor and inference that enter its histogram, spread evenly: all of them would take longer for the same ranges."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ _MOST_POSITIONS = 1024
 """Positions per inference that enter the moments of a convolution; neighbours say nearly the same."""
 _HELD_BYTES = 4 << 20
 """Rows of a layer that are held until they are summed."""
-_FEWEST_POSITIONS = 128
+_FEWEST_POSITIONS = 256
 _ROWS_PER_PRODUCT = 24
 """Positions over all inferences are so many times K at least: K by K moments are well determined, and more would only take time."""
 

@@ -5,8 +5,7 @@ and :mod:`edgesdk_converters.tflite.lower` writes the same integers as TFLite op
 scales is honoured here already (:mod:`edgesdk_converters.quantize.coverage`).
 
 Activations are uint8, weights int8 (U8S8): MLAS has its fastest kernels for this pair on x86-64 with VNNI and on Arm with
-the dot-product instructions, and int8 activations took twice as long in the elementwise and pooling operators; TFLite's int8
-is the same minus 128. 16-bit activations are int16 with zero point 0, as TFLite's int16 kernels want them; ONNX has them from
+the dot-product instructions, and for uint8 in the elementwise and pooling operators; TFLite's int8 is the same minus 128. 16-bit activations are int16 with zero point 0, as TFLite's int16 kernels want them; ONNX has them from
 opset 21 on, to which the graph is then raised. ``reduce_range`` halves the weights' range for x86-64 CPUs without VNNI,
 whose instruction saturates at 16 bits.
 """

@@ -2,7 +2,7 @@
 
 Each layer is rounded for what it will really read: the results of the layers before it with their weights and activations
 quantized already. Its target is not the float weights but those that come closest to the float layer's output when they
-read that; so a layer also repairs what was lost before it. (On DS-CNN with 4-bit weights this halves the KL divergence.)
+read that; so a layer also repairs what was lost before it. `python tests/benchmarks/rounding.py` says what that brings.
 
 Source of the target: GPTAQ, Li et al. (arXiv 2504.02692), there for GPTQ; the bias takes up the mean (Nagel et al., arXiv 1906.04721).
 """
@@ -51,11 +51,8 @@ Learnt = dict[str, Found]
 
 NOT_LEARNED: frozenset[Scheme] = frozenset({"float", "w8", "dynamic"})
 """8-bit weights before float activations: rounding them to nearest loses too little to look for better."""
-_FOUR: frozenset[Scheme] = frozenset({"w4a8", "w4"})
 STAGES = 16
 """Most passes over the calibration samples; layers of one stage do not see each other's rounding."""
-STAGES_EIGHT = 8
-"""The same where all weights have 8 bits, whose own rounding is small beside what the layers before have lost."""
 FEWEST_STAGES = 4
 COPIED_BYTES = 256 << 20
 """Every stage copies and loads the model twice, which takes longer than the samples do: large models get fewer."""
@@ -215,8 +212,7 @@ def learn(
     }
     order = [unit.info.name for unit in units]
     chosen = {name: schemes.get(name, "float") for name in order}
-    wanted = STAGES if any(scheme in _FOUR for scheme in chosen.values()) else STAGES_EIGHT
-    most = min(wanted, max(FEWEST_STAGES, COPIED_BYTES // max(base.ByteSize(), 1)))
+    most = min(STAGES, max(FEWEST_STAGES, COPIED_BYTES // max(base.ByteSize(), 1)))
     stages = split(layers, most)
     starts = [order.index(next(iter(stage))) for stage in stages]
     with progress.bar("rounding weights", len(stages)) as bar:
@@ -225,7 +221,7 @@ def learn(
             # No stage before the first: nothing in front of its layers has lost anything worth repairing.
             before = {name: chosen[name] for name in order[: starts[index]] if chosen[name] != "float"}
             own = {name: chosen[name] for name in stage}
-            key = hashlib.sha256(repr((wanted, index, before, own)).encode()).hexdigest()
+            key = hashlib.sha256(repr((index, before, own)).encode()).hexdigest()
             if stage and key not in known:
                 # What a layer leaves to its bias is known once its weights are rounded, so the graph is built with all that is known by now.
                 quantized = build(before) if index else None

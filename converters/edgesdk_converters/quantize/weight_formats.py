@@ -3,7 +3,7 @@
 - 8 bits with integer activations: int8 behind DequantizeLinear, which ONNX Runtime fuses into QLinearConv and the like.
 - 4 bits with integer activations: int4 (half the bytes) behind a Cast to int8, which ONNX Runtime computes when it loads the
   model, and DequantizeLinear: the int8 kernels run. DequantizeLinear straight from int4 is not fused by ONNX Runtime 1.32:
-  the layer is then computed in float, four times slower.
+  the layer is then computed in float.
 - weights only: int8 or int4 behind Cast and Mul, which ONNX Runtime computes when it loads the model, so that the layer runs
   at float speed; it does not do that with DequantizeLinear, which costs time in every inference. A MatMul or Gemm with 4 bits
   becomes MatMulNBits (block-wise scales), whose kernel reads the packed weights.

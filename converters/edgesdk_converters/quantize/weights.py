@@ -38,8 +38,7 @@ Matrix = NDArray[np.float64]
 TINY = 1e-12
 """Smallest scale, of an output whose weights are all zero."""
 _FACTORS = np.linspace(0.4, 1.0, 31)
-"""Of the largest magnitude, tried as the end of the integers. DS-CNN with 4 bits, one split of its samples: KL divergence
-0.0124 with 21 factors, 0.0085 with 31; other splits were not compared."""
+"""Of the largest magnitude, tried as the end of the integers; `python tests/benchmarks/rounding.py` compares it with others."""
 _FULL = 512
 """Up to this K scales are chosen by all of H, beyond it by its diagonal: the cost grows with K squared."""
 

@@ -74,6 +74,20 @@ def plain() -> onnx.ModelProto:
 
 
 @pytest.fixture
+def dense() -> onnx.ModelProto:
+    """One Gemm."""
+    rng = np.random.default_rng(8)
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", ["x", "w"], ["y"], "layer")],
+        "layer",
+        [helper.make_tensor_value_info("x", 1, [16, 64])],
+        [helper.make_tensor_value_info("y", 1, [16, 32])],
+        [numpy_helper.from_array(rng.normal(0, 0.1, (64, 32)).astype(np.float32), "w")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.fixture
 def dead_feeds() -> Feeds:
     """Thirty inputs whose first channel is zero."""
     rng = np.random.default_rng(5)

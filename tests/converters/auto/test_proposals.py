@@ -106,6 +106,24 @@ def test_proposals__another_recipe_is_its_plan(
     assert only.float_nodes == ("conv1",)
 
 
+def test_proposals__a_recipe_that_quantizes_nothing(
+    plain: onnx.ModelProto, outputs: tuple[OutputSpec, ...], dead_feeds: Feeds
+) -> None:
+    recipe = Recipe(name="mine", scheme="w8a8", rules=(Rule(nodes="conv*", scheme="float"),))
+    with pytest.raises(ConfigError, match=r"recipe 'mine' leaves all 5 nodes in float.*Take out what keeps them there"):
+        list(proposals(Quantizer(plain, dead_feeds), plain, outputs, dead_feeds, recipe=recipe))
+
+
+def test_proposals__names_with_brackets_are_pinned(
+    planted: onnx.ModelProto, outputs: tuple[OutputSpec, ...], dead_feeds: Feeds
+) -> None:
+    for node in planted.graph.node:
+        node.name = f"{node.name}[0]"
+    recipe = Recipe(name="auto", scheme="auto", rules=(Rule(nodes="conv0[0]", scheme="w8a8"),))
+    for proposal in proposals(Quantizer(planted, dead_feeds), planted, outputs, dead_feeds, recipe=recipe):
+        assert proposal.plan.schemes["conv0[0]"] == "w8a8"
+
+
 def test_proposals__rules_and_the_spec_are_left_alone(
     planted: onnx.ModelProto, outputs: tuple[OutputSpec, ...], dead_feeds: Feeds
 ) -> None:

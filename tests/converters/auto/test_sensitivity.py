@@ -17,7 +17,7 @@ from edgesdk_converters.auto.sensitivity import _halved, switchboard
 from edgesdk_converters.auto.work import float_costs
 from edgesdk_converters.guard import Budget, snr_db
 from edgesdk_converters.quantize.quantizer import Quantizer
-from edgesdk_converters.quantize.recipe import Recipe
+from edgesdk_converters.quantize.recipe import Recipe, Scheme
 from edgesdk_converters.runner import OnnxRunner
 
 Feeds = list[list[NDArray[Any]]]
@@ -71,6 +71,34 @@ def test_sensitivity__branches_are_told_apart(yolo: onnx.ModelProto, feeds: Feed
     assert boxes["output0[4:6]"] == pytest.approx(1e-12)  # the last convolution of one head does not touch the other
     assert scores["output0[0:4]"] == pytest.approx(1e-12)
     assert boxes["output0[0:4]"] > 1e-9
+
+
+@pytest.mark.parametrize("scheme", ["w4a8", "w8a16", "w8"])
+def test_sensitivity__is_of_what_the_plan_does(
+    scheme: Scheme, plain: onnx.ModelProto, outputs: tuple[OutputSpec, ...], dead_feeds: Feeds
+) -> None:
+    quantizer = Quantizer(plain, dead_feeds)
+    plan = quantizer.plan(Recipe(name="mine", scheme=scheme, rounding="gptq"), schemes={"conv3": "float"})
+    rows = {row.node: row for row in sensitivity(quantizer, plain, outputs, dead_feeds, plan=plan)}
+    bytes_ = {row.node: row for row in sensitivity(quantizer, plain, outputs, dead_feeds, plan=quantizer.plan(AUTO))}
+    assert sorted(rows) == sorted(bytes_)
+    assert {name: row.scheme for name, row in rows.items()} == plan.schemes
+    for name in ("conv1", "conv2"):
+        ratio = rows[name].error["y"] / bytes_[name].error["y"]
+        assert ratio > 10 if scheme == "w4a8" else ratio < 1, (name, ratio)
+    assert rows["conv3"].error == bytes_["conv3"].error  # stays float; asked as int8
+
+
+def test_sensitivity__of_nodes_that_become_other_operators(dense: onnx.ModelProto) -> None:
+    rng = np.random.default_rng(0)
+    feeds = [[rng.normal(0, 1, (16, 64)).astype(np.float32)] for _ in range(8)]
+    spec = (OutputSpec(name="y", shape=(16, 32), dtype="float32"),)
+    for scheme in ("dynamic", "w4"):
+        quantizer = Quantizer(dense, feeds)
+        plan = quantizer.plan(Recipe(name="mine", scheme=scheme, coverage="compute"))
+        (row,) = sensitivity(quantizer, dense, spec, feeds, plan=plan)
+        assert (row.node, row.scheme) == ("layer", scheme)
+        assert 1e-6 < row.error["y"] < 0.1
 
 
 def test_halving__finds_the_few_among_many_with_few_questions() -> None:
