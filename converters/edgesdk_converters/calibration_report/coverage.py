@@ -141,6 +141,8 @@ def _clusters(calibration: CalibrationSet, found: Survey) -> tuple[dict[str, int
         middle = int(members[np.argmin(((features[members] - centres[number]) ** 2).sum(axis=1))])
         unit = found.units[middle]
         name = calibration.names[unit] if calibration.names else f"sample {unit}"
+        if len(calibration.units[unit]) > 1:
+            name += f", inference {middle * found.step - sum(map(len, calibration.units[:unit]))}"
         sizes[f"like {name}"] = sizes.get(f"like {name}", 0) + len(members)
     sizes = dict(sorted(sizes.items(), key=lambda pair: -pair[1]))
     largest, most = next(iter(sizes.items()))

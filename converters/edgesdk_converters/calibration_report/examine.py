@@ -106,6 +106,16 @@ class _Count:
         return word
 
     @property
+    def are(self) -> str:
+        """``is`` of one."""
+        return "is" if self.samples == 1 else "are"
+
+    @property
+    def es(self) -> str:
+        """Ending of a verb: of one only."""
+        return "es" if self.samples == 1 else ""
+
+    @property
     def needed(self) -> str:
         """``128``, ``128 different ones``, ``200 inferences``."""
         if self.inferences > self.samples:
@@ -117,22 +127,22 @@ def _about_amount(answer: Amount, count: _Count) -> Finding:
     text = (
         f"with as many samples again, the ranges would move by {answer.change:.1%} on average."
         if len(answer.curve) > 1
-        else f"{count.there} are too few to tell how far the ranges would move."
+        else f"{count.there} {count.are} too few to tell how far the ranges would move."
     )
     if answer.enough:
         return Finding(severity="ok", subject="amount", text=text)
-    more = f" There are {count.there}, about {count.needed} are needed. Add typical inputs."
+    more = f" There {count.are} {count.there}, about {count.needed} are needed. Add typical inputs."
     return Finding(severity="warning", subject="amount", text=text + more)
 
 
 def _about_odd(answer: Amount, observed: CalibrationSet, samples: NDArray[np.intp]) -> list[Finding]:
     """Names the samples that the ranges hang on."""
-    if not answer.odd:
+    # In a recording there is always a loudest moment.
+    if not answer.odd or any(len(unit) > 1 for unit in observed.units):
         return []
-    units = np.repeat(np.arange(len(observed.units)), [len(unit) for unit in observed.units])
     names = []
     for number, _ in answer.odd:
-        unit = int(units[np.flatnonzero(samples == number)[0]])
+        unit = int(np.flatnonzero(samples == number)[0])
         names.append(observed.names[unit] if observed.names else f"sample {unit}")
     who = ", ".join(f"{name} by {share:.1%}" for name, (_, share) in zip(names[:3], answer.odd, strict=False))
     text = (
@@ -145,13 +155,13 @@ def _about_odd(answer: Amount, observed: CalibrationSet, samples: NDArray[np.int
 def _verdict(answer: Amount, missing: Sequence[Finding], count: _Count) -> str:
     if not answer.enough:
         if answer.different < FEWEST and answer.change <= LIMIT:
-            return f"no: {count.there} are too few to tell, give {count.needed} or more."
+            return f"no: {count.there} {count.are} too few to tell, give {count.needed} or more."
         why = (
             f"the ranges would still move by {answer.change:.1%} with as many again"
             if len(answer.curve) > 1
             else "nothing can be said of so few"
         )
-        return f"no: {count.there} are too few, {why}; give about {count.needed}."
+        return f"no: {count.there} {count.are} too few, {why}; give about {count.needed}."
     if missing:
         return f"no: there are enough samples, but of the wrong kind: {missing[0].text}"
-    return f"yes: {count.there} fix the ranges to within {answer.change:.1%}."
+    return f"yes: {count.there} fix{count.es} the ranges to within {answer.change:.1%}."

@@ -393,7 +393,12 @@ def test_amount__moments_of_a_recording_are_no_samples_each() -> None:
     found = examine(CalibrationSet(units=(feeds,), sha256=""), contract=contract, run=lambda feed: [feed[0] * 2])
     # As single samples, 1,000 of the 2,000 would tell that nothing moves any more; in stretches of 32 there are 63.
     assert [size for size, _ in found.stability] == [4, 8, 16, 31]
-    assert "1 sample (2000 inferences)" in found.verdict
+    assert found.verdict.startswith("yes: 1 sample (2000 inferences) fixes the ranges")
+    assert len(found.groups) > 2, found.groups
+    assert all(name.startswith("like sample 0, inference ") for name in found.groups)
+    scenes = {int(name.rpartition(" ")[2]) // 250 for name in found.groups}
+    assert len(scenes) == len(found.groups)
+    assert "odd samples" not in {one.subject for one in found.findings}
 
 
 def test_amount__a_sample_that_the_ranges_hang_on_is_named(tmp_path: Path) -> None:
