@@ -151,7 +151,9 @@ def closeness(a: Array, b: Array) -> float:
 
 
 def random_feed(inputs: Sequence[tuple[tuple[int, ...], str, InputKind | None]]) -> list[Array]:
-    """Reproducible noise where no real sample is at hand; states are zeros, constants what they are.
+    """Reproducible noise where no real sample is at hand; states are zeros, constants what they are, bytes pixels, other whole numbers 0 or 1.
+
+    Every table of ids has those two, and a mask needs both to show what it does.
 
     Args:
         inputs: Shape, dtype and, where known, kind of each input.
@@ -163,10 +165,14 @@ def random_feed(inputs: Sequence[tuple[tuple[int, ...], str, InputKind | None]])
             feed.append(constant(InputSpec(name="constant", shape=shape, dtype=dtype, source=kind)))
         elif isinstance(kind, StateInput):
             feed.append(np.zeros(shape, dtype))
+        elif np.dtype(dtype) == np.uint8:
+            feed.append(generator.integers(0, 256, shape, np.uint8))  # pixels
         elif np.dtype(dtype).kind == "f":
             feed.append(generator.uniform(-1, 1, shape).astype(dtype))
         else:
-            feed.append(np.ones(shape, dtype))
+            values = generator.integers(0, 2, shape)
+            values.reshape(-1)[:1] = 1  # a length or a mask of nothing but zeros says nothing
+            feed.append(values.astype(dtype))
     return feed
 
 

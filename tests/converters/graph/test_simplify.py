@@ -12,7 +12,15 @@ from onnx import numpy_helper
 from edgesdk.errors import ConversionError
 from edgesdk_converters.graph import raise_opset, simplify
 from edgesdk_converters.graph.prepare import prepare
-from edgesdk_converters.graph.simplify import EQUAL_DB, closeness, difference, equal_limit, first_equal, name_nodes
+from edgesdk_converters.graph.simplify import (
+    EQUAL_DB,
+    closeness,
+    difference,
+    equal_limit,
+    first_equal,
+    name_nodes,
+    random_feed,
+)
 from edgesdk_converters.runner import OnnxRunner
 
 Feeds = list[list[NDArray[np.float32]]]
@@ -144,3 +152,13 @@ def test_equal_limit__model_that_is_far_from_itself(small: onnx.ModelProto, feed
     noise = np.random.default_rng(0).normal(0, 2e-3 * weight.std(), weight.shape)
     other.graph.initializer[0].CopyFrom(numpy_helper.from_array((weight + noise).astype(np.float32), "w0"))
     assert 40.0 <= equal_limit(other, OnnxRunner(small), feeds[0]) < EQUAL_DB
+
+
+def test_random_feed__whole_numbers_are_zeros_and_ones() -> None:
+    ids, length, flag = random_feed([((1, 64), "int64", None), ((), "int32", None), ((4,), "bool", None)])
+    assert set(ids.reshape(-1)) == {0, 1}
+    assert ids[0, 0] == 1
+    assert (ids.dtype, length.dtype, flag.dtype) == (np.int64, np.int32, np.bool_)
+    assert length == 1
+    again = random_feed([((1, 64), "int64", None)])[0]
+    np.testing.assert_array_equal(ids, again)
