@@ -67,7 +67,7 @@ def factor_of_inverse(matrix: Matrix) -> Matrix:
 
 def _small(matrix: Matrix) -> tuple[Matrix, Matrix]:
     lower = np.linalg.cholesky(matrix)
-    return lower, np.tril(np.linalg.inv(lower))
+    return np.asarray(lower, np.float64), np.tril(np.linalg.inv(lower))
 
 
 def _turned(matrix: Matrix) -> Matrix:

@@ -33,9 +33,8 @@ _MOST_POSITIONS = 1024
 """Positions per inference that enter the moments of a convolution; neighbours say nearly the same."""
 _HELD_BYTES = 4 << 20
 """Rows of a layer that are held until they are summed."""
-_FEWEST_POSITIONS = 256
-_ROWS_PER_PRODUCT = 24
-"""Positions over all inferences are so many times K at least: K by K moments are well determined, and more would only take time."""
+_ROWS = 96 << 10
+"""Positions over all inferences that are enough for any layer: forty times the widest one's K."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +78,7 @@ class Layer:
 
     def positions(self, inferences: int) -> int:
         """Of each of so many inferences, how many are enough."""
-        wanted = -(-_ROWS_PER_PRODUCT * self.width // max(inferences, 1))
-        return min(_MOST_POSITIONS, max(_FEWEST_POSITIONS, wanted))
+        return min(_MOST_POSITIONS, -(-_ROWS // max(inferences, 1)))
 
     def rows(self, value: Array, most: int = _MOST_POSITIONS) -> Array:
         """What the outputs multiply their weights with: (G, positions, K), in the order of the weights; about ``most`` positions."""

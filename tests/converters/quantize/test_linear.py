@@ -17,7 +17,7 @@ Matrix = NDArray[np.float64]
 def positive(groups: int, width: int) -> Matrix:
     rng = np.random.default_rng(width)
     rows = rng.normal(size=(groups, 3 * width + 5, width))
-    return rows.transpose(0, 2, 1) @ rows / rows.shape[1] + 0.1 * np.eye(width)
+    return np.asarray(rows.transpose(0, 2, 1) @ rows / rows.shape[1] + 0.1 * np.eye(width), np.float64)
 
 
 @pytest.mark.parametrize(("groups", "width"), [(1, 1), (3, 25), (1, 64), (2, 65), (1, 200)])

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from edgesdk_converters.graph.view import GraphView
+from edgesdk_converters.quantize import moments as moments_module
 from edgesdk_converters.quantize.moments import Layer, collect, layer_of, upstream
 from edgesdk_converters.quantize.rounding import foremost, split
 from edgesdk_converters.quantize.units import find_units, weight_axis
@@ -74,6 +75,27 @@ def test_collect__mean_of_products() -> None:
     np.testing.assert_allclose(moments.second[0], rows.T @ rows / len(rows), atol=1e-2)
     np.testing.assert_allclose(moments.mean[0], rows.mean(axis=0), atol=1e-3)
     assert moments.cross is None
+
+
+def test_positions__fewer_of_each_where_there_are_many() -> None:
+    layer = only(one(*LAYERS[0]))
+    assert layer.positions(10) == 1024
+    assert layer.positions(256) == 384
+    value = np.zeros((1, 4, 90, 70), np.float32)
+    assert len(layer.rows(value, 384)[0]) in range(192, 384 + 1)
+
+
+def test_collect__batches_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = one(*LAYERS[3])
+    rng = np.random.default_rng(2)
+    feeds = [[rng.normal(size=LAYERS[3][1]).astype(np.float32)] for _ in range(7)]
+
+    def collected() -> Array:
+        return collect({"layer": only(model)}, model, model, feeds, {"layer": 6.0}, repairing={"layer"})["layer"].cross
+
+    whole = collected()
+    monkeypatch.setattr(moments_module, "_HELD_BYTES", 1)
+    assert np.array_equal(collected(), whole)
 
 
 def test_collect__sums_are_exact() -> None:
