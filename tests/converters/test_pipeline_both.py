@@ -348,3 +348,17 @@ def _by_class(folder: Path) -> Path:
     spec = folder / "model.yaml"
     spec.write_text("outputs:\n  y: {class_axis: 1}\n", encoding="utf-8")
     return spec
+
+
+def test_convert__four_bit_weights_of_float_arithmetic_are_onnx_only(
+    small: onnx.ModelProto, run: Run, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("name: mine\nscheme: w4\ncoverage: compute\n")
+    conversion = run(small, recipe=recipe, allow="a test")
+    made = {form.id for form in conversion.manifest.variants}
+    assert "onnx-w4" in made
+    assert "tflite-w4" not in made
+    (failure,) = conversion.failures
+    assert failure.startswith("tflite-w4: a TFLite file would store these weights in 8 bits")
+    assert failure.endswith("Take recipe w8 for TFLite, or say --format onnx.")

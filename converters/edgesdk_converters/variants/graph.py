@@ -37,6 +37,10 @@ from edgesdk_converters.variants.open import open_tflite
 
 Array = NDArray[Any]
 
+_NO_FOUR_BITS = (
+    "tflite-w4: a TFLite file would store these weights in 8 bits, and compute in float all the same. "
+    "Take recipe w8 for TFLite, or say --format onnx."
+)
 _HALF_SHARE = 0.75
 """A source smaller than this share of its float32 form carries float16 weights already."""
 
@@ -198,6 +202,9 @@ class GraphFamily:
         """The graph in every format, and the formats that cannot express it."""
         made, failures = [], []
         for kind in self.formats:
+            if kind == "tflite" and precision == "w4":
+                failures.append(_NO_FOUR_BITS)
+                continue
             try:
                 content = self._write(model, kind, half=precision == "fp16")
             except NotExpressibleError as error:
