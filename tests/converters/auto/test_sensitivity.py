@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -139,6 +140,24 @@ def test_fewest__reaches_the_target_and_keeps_nothing_for_nothing(gain: dict[str
     assert margin(kept) >= target
     # No smaller set could do: the best first is optimal where gains add up.
     assert margin(frozenset(order[: len(kept) - 1])) < target
+
+
+@given(
+    st.dictionaries(st.sampled_from([f"n{i}" for i in range(24)]), st.integers(1, 100), min_size=24, max_size=24),
+    st.randoms(use_true_random=False),
+)
+def test_fewest__of_a_wrong_ranking_keeps_nothing_for_nothing(gain: dict[str, int], random: Random) -> None:
+    order = sorted(gain)
+    random.shuffle(order)
+    target = sum(gain.values()) // 6
+
+    def margin(kept: frozenset[str]) -> float:
+        return float(sum(gain[name] for name in kept))
+
+    kept = fewest(order, margin, target)
+    assert kept is not None
+    assert margin(kept) >= target
+    assert all(margin(kept - {name}) < target for name in kept)
 
 
 def test_fewest__drops_what_came_first_in_vain() -> None:
