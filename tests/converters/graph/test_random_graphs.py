@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -326,7 +327,8 @@ def graphs(draw: Any) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=3 if old else 8)
 
 
-EXAMPLES = 2000 if os.environ.get("EDGESDK_SOAK") else 60
+SOAK = bool(os.environ.get("EDGESDK_SOAK"))
+EXAMPLES = 2000 if SOAK else 60
 
 
 def unnamed(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -346,6 +348,7 @@ def assert_same(a: NDArray[np.float32], b: NDArray[np.float32], name: str) -> No
     assert np.abs(a[~odd].astype(np.float64) - b[~odd]).max(initial=0) <= 1e-4 * scale, name
 
 
+@pytest.mark.timeout(3600 if SOAK else 300)
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(graphs())
 def test_prepare__computes_what_the_source_does(model: onnx.ModelProto) -> None:
