@@ -120,6 +120,8 @@ def _of_the_model(
     problems: list[NodeProblem], model: onnx.ModelProto, first: dict[expand.Key, NodeProblem]
 ) -> list[NodeProblem]:
     """Problems of nodes that expansions made, said of the model's node that was expanded; each problem once."""
+    if any(problem.op_type != "output" for problem in problems):  # then it is these nodes that outputs wait for
+        problems = [problem for problem in problems if problem.op_type != "output"]
     own = {importer.label(node): node.op_type for node in model.graph.node}
     kept: list[NodeProblem] = []
     told: set[str] = set()

@@ -176,7 +176,8 @@ def _function(graph: Graph, node: Node) -> list[Node]:
             model, [(node.domain, node.op_type)], exclude=False, inline_schema_functions=True
         )
     except Exception as error:
-        raise Refusal(f"ONNX's own function for it cannot be written out here ({error})") from error
+        reason = "ONNX's own function for it cannot be written out for these inputs"
+        raise Refusal(reason, "Give it the inputs that it leaves out, or export what it stands for") from error
     nodes = [importer.node_of(item) for item in inlined.graph.node]
     if any(item.op_type == node.op_type and item.domain == node.domain for item in nodes):
         raise Refusal("there is no TFLite operator for it", "Replace it, or cut the model before it")

@@ -71,6 +71,13 @@ _AXES = {
     **dict.fromkeys(("SLICE", "STRIDED_SLICE", "PAD", "PADV2", "BATCH_MATMUL"), 5),
     **dict.fromkeys(("RESHAPE", "CAST", "QUANTIZE", "DEQUANTIZE"), 8),
 }
+ELEMENTWISE = frozenset(
+    {
+        "ADD", "RELU", "RELU6", "RELU_N1_TO_1", "LOGISTIC", "TANH", "ABS", "EXP", "LOG", "SQRT", "RSQRT", "NEG", "FLOOR", "CEIL",
+        "ROUND", "SIN", "COS", "HARD_SWISH", "ELU", "GELU", "LEAKY_RELU", "LOGICAL_NOT", "SQUARE", "SIGN",
+    }
+)  # fmt: skip
+"""Operators that look at one element at a time, whatever the axes."""
 BROADCAST_AXES = {
     **dict.fromkeys(
         (

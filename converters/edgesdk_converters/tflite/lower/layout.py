@@ -79,6 +79,20 @@ def reshape(source: Sequence[int], target: Sequence[int], layout: Layout) -> tup
     return before, fill(target, made)
 
 
+def runs(shape: Sequence[int], order: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The same TRANSPOSE with axes that stay neighbours as one: the sizes before it, and its order."""
+    groups: list[list[int]] = []
+    left = [axis for axis in range(len(shape)) if shape[axis] != 1]
+    for axis in (axis for axis in order if shape[axis] != 1):
+        place = left.index(axis)
+        if groups and place and left[place - 1] == groups[-1][-1]:
+            groups[-1].append(axis)
+        else:
+            groups.append([axis])
+    before = sorted(groups)
+    return tuple(_product(shape, group) for group in before), tuple(before.index(group) for group in groups)
+
+
 def joined(shapes: Sequence[Sequence[int]], result: Sequence[int]) -> tuple[list[tuple[int, ...]], tuple[int, ...]]:
     """Shapes that broadcast to ``result`` with as few axes as say the same: neighbours that all have or all repeat are one."""
     rank = len(result)

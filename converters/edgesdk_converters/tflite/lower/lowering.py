@@ -143,6 +143,10 @@ class Lowering:
                 made.data = np.ascontiguousarray(tensor.data.transpose(order))
             elif not layouts.moves_data(tensor.shape, order):
                 self.emit("RESHAPE", [tensor, self.ints(shape)], [made], newShape=list(shape))
+            elif len(order) > kernels.MOST_AXES:
+                sizes, runs = layouts.runs(tensor.shape, order)
+                turned = self.move(self.reshaped(tensor, sizes), runs)
+                self.emit("RESHAPE", [turned, self.ints(shape)], [made], newShape=list(shape))
             else:
                 self.emit("TRANSPOSE", [tensor, self.ints(order)], [made])
             self._moved[key] = made
@@ -180,9 +184,11 @@ class Lowering:
         self, code: str, inputs: Sequence[Tensor | None], outputs: Sequence[Tensor]
     ) -> tuple[list[Tensor | None], list[Tensor]] | None:
         """Operands and result with neighbouring axes joined, where a kernel broadcasts over fewer axes than there are."""
-        most = kernels.BROADCAST_AXES.get(code)
+        most = kernels.BROADCAST_AXES.get(code, kernels.MOST_AXES if code in kernels.ELEMENTWISE else None)
         shapes = [tensor.shape for tensor in inputs if tensor is not None]
-        if most is None or len(outputs[0].shape) <= most or all(shape == shapes[0] for shape in shapes):
+        if most is None or len(outputs[0].shape) <= most:
+            return None
+        if all(shape == shapes[0] for shape in shapes) and len(outputs[0].shape) <= kernels.MOST_AXES:
             return None
         joined, result = layouts.joined(shapes, outputs[0].shape)
         if len(result) > most:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from edgesdk_converters.quantize.coverage import Row, coverage
-from edgesdk_converters.tflite.lower.fusion import drop_dead
+from edgesdk_converters.tflite.lower.fusion import complete, drop_dead
 from edgesdk_converters.tflite.lower.ir import Graph, Info, Node, Operator, Quantization
 from edgesdk_converters.tflite.lower.lowering import Lowering
 from edgesdk_converters.tflite.lower.quantized_products import bias_of, channels_of, to_dense
@@ -36,7 +36,7 @@ def absorb(graph: Graph, keep_float: frozenset[str] = frozenset()) -> frozenset[
     Returns:
         Names of the nodes that compute on integers now.
     """
-    if not any(node.op_type in (Q, DQ) for node in graph.nodes):
+    if not complete(graph) or not any(node.op_type in (Q, DQ) for node in graph.nodes):
         return frozenset()
     mark(graph)
     _drop_clamps(graph)

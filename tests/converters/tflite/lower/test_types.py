@@ -12,7 +12,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from edgesdk.errors import NotExpressibleError
-from edgesdk_converters.tflite.lower import lower, lowering
+from edgesdk_converters.tflite.lower import layout, lower, lowering
 
 Check = Callable[..., Any]
 TYPES = {"int64": 7, "int32": 6, "int16": 5, "int8": 3, "uint8": 2, "bool": 9}
@@ -220,3 +220,21 @@ def test_dropout__whose_mode_is_an_input_is_refused(onnx_graph: Callable[..., on
     text = f"g (float[4] x, bool t) => (float[4] y) {{ y = Dropout(x, , {training or 'k'}) }}"
     with pytest.raises(NotExpressibleError, match=r"in training mode, or may be.*Export the model in evaluation mode"):
         lower(onnx_graph(text, {"k": np.asarray(True)}))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "y = Neg(x)",
+        "a = Neg(x) y = Add(a, x)",
+        "t = Transpose <perm = [0,2,1,3,6,5,4]> (x) n = Neg(t) y = Transpose <perm = [0,2,1,3,6,5,4]> (n)",
+        "t = Transpose <perm = [6,5,4,0,1,2,3]> (x) n = Neg(t) y = Transpose <perm = [3,4,5,6,2,1,0]> (n)",
+    ],
+)
+def test_operator__of_seven_axes_joins_those_that_stay_together(check: Check, body: str) -> None:
+    check(f"g (float[2,3,1,2,2,3,2] x) => (float[2,3,1,2,2,3,2] y) {{ {body} }}")
+
+
+def test_runs__join_axes_that_stay_neighbours() -> None:
+    assert layout.runs((2, 3, 1, 4, 5), (3, 4, 0, 2, 1)) == ((6, 20), (1, 0))
+    assert layout.runs((2, 3, 4), (2, 1, 0)) == ((2, 3, 4), (2, 1, 0))

@@ -71,7 +71,10 @@ def _taken(ctx: Lowering, node: Node, axis: int, scale: float) -> Array:
     kept = {key: value for key, value in node.attributes.items() if key in _SAMPLING}
     inputs = ["line", "", "scales"] if by_scale else ["line", "", "", "sizes"]
     graph = Graph("line", [], infos, [], [], ctx.graph.opset)
-    return evaluate(graph, [Node("Resize", "line", inputs, ["taken"], kept)], ["taken"])[0].reshape(-1)
+    try:
+        return evaluate(graph, [Node("Resize", "line", inputs, ["taken"], kept)], ["taken"])[0].reshape(-1)
+    except Exception:  # noqa: BLE001 - ONNX Runtime raises its own types for attributes that it does not know
+        ctx.refuse("ONNX Runtime cannot compute it", "Check its mode, its coordinates and its factors")
 
 
 def _nearest(ctx: Lowering, node: Node, scales: list[float]) -> None:
