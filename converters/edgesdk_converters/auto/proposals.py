@@ -132,16 +132,12 @@ class _Search:
         # Extremes never clip what held-out samples have more of, least error is closer where they look like the others: both are tried.
         best = bases[0]
         near = [best, *[one for one in bases[1:] if one[0] > best[0] - NEAR_DB][:1]]
-        rounded: list[tuple[float, Plan, str]] = []
-        for _, plan, words in near if best[1].rounding == "nearest" else ():
-            rounded.append(self._rounded(plan, words))
-            if rounded[-1][0] >= -SHORT_DB:
-                yield self._proposal(*rounded[-1][1:])
-        rounded.sort(key=lambda one: -one[0])
-        yield from self._mixed(near, rounded[:1])
-        for _, plan, words in rounded[:1]:
-            if plan not in self._proposed:
-                yield self._proposal(plan, words)
+        rounded = self._rounded(*best[1:]) if best[1].rounding == "nearest" else None
+        if rounded is not None and rounded[0] >= -SHORT_DB:
+            yield self._proposal(*rounded[1:])
+        yield from self._mixed(near, rounded)
+        if rounded is not None and rounded[1] not in self._proposed:
+            yield self._proposal(*rounded[1:])
 
     def _simple(self) -> Iterator[tuple[str, Plan]]:
         recipe = self._recipe
@@ -186,7 +182,7 @@ class _Search:
         return msgspec.structs.replace(plan, recipe=self._name)
 
     def _mixed(
-        self, bases: Sequence[tuple[float, Plan, str]], rounded: Sequence[tuple[float, Plan, str]]
+        self, bases: Sequence[tuple[float, Plan, str]], rounded: tuple[float, Plan, str] | None
     ) -> Iterator[Proposal]:
         """Plans with nodes in float."""
         plan = bases[0][1]
@@ -197,8 +193,8 @@ class _Search:
         errors = solo(self._tuner, board, free, self._progress)
         order = rank(errors, float_costs(self._model, self._quantizer.nodes), self._tuner.budget)
         rows = as_rows(self._quantizer, errors, plan)
-        for margin, best, words in rounded:
-            yield from self._mixed_rounded(margin, best, words, order, rows)
+        if rounded is not None:
+            yield from self._mixed_rounded(*rounded, order, rows)
         closest: list[_Mixer] = []
         for instead in dict.fromkeys((self._instead, FLOAT)):
             mixers = [_Mixer(self, base, words, instead) for _, base, words in bases]
