@@ -16,7 +16,7 @@ AGREEMENT_LIMIT = 0.98
 AGREEMENT_PER_DB = 0.002
 """Makes the two limits comparable: what one dB was worth on PP-OCR's recognizer near its limit."""
 
-FEWEST_FOR_GRACE = 5
+FEWEST_FOR_GRACE = 10
 """Decisions from which on one may differ, whatever its share."""
 
 _NUMBER = re.compile(r"\s*([+-]?[0-9]+(?:\.[0-9]+)?)\s*(\S*)\s*", re.ASCII)
@@ -88,14 +88,18 @@ class Budget:
         }
         return {name: value for name, value in named.items() if value is not None}
 
-    def allowed_misses(self, count: int) -> int:
-        """Of ``count`` decisions, how many may differ: the share that ``min_agreement`` leaves, but one of five or more.
+    def allowed_misses(self, count: int, *, things: int | None = None) -> int:
+        """Of ``count`` decisions, how many may differ: the share that ``min_agreement`` leaves, but one of ten things or more.
 
-        Twelve faces of which one falls a hair below the threshold are no evidence for an F1 of 0.96. One of one is; and who asks for
-        an agreement of 1 means it.
+        Twelve faces of which one falls a hair below the threshold are no evidence for an F1 of 0.96. One face of three is gone, though; and
+        who asks for an agreement of 1 means it.
+
+        Args:
+            count: Decisions.
+            things: That the decisions are about, where they count each twice, as F1 does; by default as many.
         """
         share = 1 - self.min_agreement
-        grace = 1 if count >= FEWEST_FOR_GRACE and share > 0 else 0
+        grace = 1 if (count if things is None else things) >= FEWEST_FOR_GRACE and share > 0 else 0
         return max(grace, math.floor(share * count + 1e-9))
 
     def allowed_drop(self, count: int) -> int:

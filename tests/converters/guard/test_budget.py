@@ -60,7 +60,9 @@ def test_budget__any_text_is_read_or_refused(text: str) -> None:
 
 
 def test_budget__a_single_miss_is_no_evidence() -> None:
-    assert [Budget().allowed_misses(count) for count in (0, 4, 5, 10, 50, 100, 1000)] == [0, 0, 1, 1, 1, 2, 20]
+    assert [Budget().allowed_misses(count) for count in (0, 9, 10, 50, 100, 1000)] == [0, 0, 1, 1, 2, 20]
+    assert Budget().allowed_misses(18, things=9) == 0  # F1 counts every box twice
+    assert Budget().allowed_misses(20, things=10) == 1
     assert Budget(min_agreement=1.0).allowed_misses(1000) == 0  # who asks for all means all
 
 

@@ -111,7 +111,7 @@ class BoxesMetric:
             return (Shortfall(text=text, margin=-1.0),)
         limit = budget.min_agreement if budget.max_drop is None else max(budget.min_agreement, 1 - budget.max_drop)
         reached = f1(matched, self._expected, self._got)
-        allowed = budget.allowed_misses(total)
+        allowed = budget.allowed_misses(total, things=self._expected)
         if budget.max_drop is not None:
             allowed = min(allowed, budget.allowed_drop(total))
         found = []

@@ -100,11 +100,20 @@ def test_metric__decodes_with_the_task() -> None:
     assert metric.result() == {"f1": 1.0, "iou": 1.0}
     metric.add(output([0.9, 0.8], [0, 1]), output([0.9, 0.2], [0, 1], moved=1))  # 3 pairs, one box lost
     assert metric.result() == {"f1": pytest.approx(6 / 7, abs=1e-4), "iou": pytest.approx((2 + 30 / 42) / 3, abs=1e-4)}
-    assert not metric.missed(Budget())  # one of seven is no evidence
+    (shortfall,) = metric.missed(Budget())
+    assert "F1 0.857 against the boxes of the float model, expected at least 0.98" in shortfall.text
+    assert shortfall.margin == pytest.approx(6 / 7 - 0.98)
+
+
+def test_metric__one_of_ten_is_no_evidence_but_one_of_nine_is_gone() -> None:
+    for count, passes in ((9, False), (10, True)):
+        metric = BoxesMetric(CONTRACT)
+        for index in range(count):
+            metric.add(output([0.9], [0]), output([0.9 if index else 0.2], [0]))
+        assert (not metric.missed(Budget())) is passes
     metric.add(output([0.9], [0]), output([0.9], [1]))  # another class: one lost, one too many
     (shortfall,) = metric.missed(Budget())
-    assert "F1 0.667 against the boxes of the float model, expected at least 0.98" in shortfall.text
-    assert shortfall.margin == pytest.approx(6 / 9 - 0.98)
+    assert "(11 boxes, 10 found, 9 of them alike)" in shortfall.text
 
 
 def test_metric__nan_is_nothing_found() -> None:
