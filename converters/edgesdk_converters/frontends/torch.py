@@ -313,7 +313,7 @@ def _keys_differ(wanted: Sequence[str], got: Sequence[str]) -> str | None:
         and all(name.startswith(prefix) for name in got)
         and {name.removeprefix(prefix) for name in got} == set(wanted)
     ):
-        fix = f"Every name begins with {prefix!r}, as a wrapper of the model leaves it: save {prefix}state_dict() instead."
+        fix = f"Every name begins with {prefix!r}, as a wrapper of the model leaves it: save MODEL.{prefix}state_dict() instead."
     else:
         fix = "Use the state dict of this architecture, or a factory that makes the one it belongs to."
     return f"{', and '.join(parts)}. {fix}"

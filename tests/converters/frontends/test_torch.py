@@ -204,7 +204,7 @@ def test_torch__export_that_computes_something_else_is_refused(module: str) -> N
     ("rename", "message"),
     [
         (lambda key: f"module.{key}", (r"2 of 2 weights are missing \('0\.weight', '0\.bias'\), and 2 are not the model's \('module\.0\.weight'.*"
-         r"Every name begins with 'module\.'.*save module\.state_dict\(\) instead")),
+         r"Every name begins with 'module\.'.*save MODEL\.module\.state_dict\(\) instead")),
         (lambda key: key.replace("bias", "biass"), (r"1 of 2 weights are missing \('0\.bias'\), and 1 are not the model's \('0\.biass'; nearest is "
          r"'0\.bias'\)\. Use the state dict of this architecture")),
     ],
