@@ -72,7 +72,7 @@ def _walk(view: GraphView, shapes: Mapping[str, tuple[int, ...]], name: str) -> 
     node, shape = view.producer.get(name), shapes.get(name)
     if node is None or shape is None:
         return _whole(name)
-    if node.op_type == "Softmax":
+    if node.op_type in ("Softmax", "LogSoftmax"):
         axis = int(attribute(node, "axis", -1)) % max(len(shape), 1)
         return _Split(None, (_Part(name, 0, 0, axis if shape and shape[axis] > 1 else None),))
     if node.op_type in _SAME:
@@ -161,6 +161,8 @@ def _cut(view: GraphView, shapes: Mapping[str, tuple[int, ...]], node: Any, name
     changed = [axis for axis, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
     if not changed:
         return split
+    if split.axis is None and split.parts[0].class_axis not in changed:
+        return _Split(None, (_Part(name, 0, 0, split.parts[0].class_axis),))  # fewer class vectors, each whole
     if changed != [split.axis]:
         return split if split.axis is not None and split.axis not in changed else _whole(name)
     start = _start(view, shapes, node, name, changed[0])

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import onnx
+import pytest
 
 from edgesdk.bundle.manifest import Branch
 from edgesdk_converters.graph import find_branches
@@ -156,3 +157,17 @@ def test_branches__split_outputs_are_one_each(parse: Parse) -> None:
         }"""
     )
     assert find_branches(model) == {"one": (), "two": ()}
+
+
+@pytest.mark.parametrize(("axis", "classes"), [(1, 2), (2, None)])
+def test_branches__slice_of_class_vectors(parse: Parse, axis: int, classes: int | None) -> None:
+    """Fewer of them are class vectors still; without some of their classes they are not."""
+    model = parse(
+        HEAD
+        + f""" g (float[1, 8, 6] s) => (float[1, a, b] y) <int64[1] start = {{1}}, int64[1] stop = {{5}}, int64[1] axis = {{{axis}}}> {{
+          p = LogSoftmax <axis = 2> (s)
+          y = Slice (p, start, stop, axis)
+        }}"""
+    )
+    expected = [] if classes is None else [(None, 0, None, classes)]
+    assert spans(find_branches(model)["y"]) == expected
