@@ -84,7 +84,9 @@ class Detector(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(1, 3, h, w), RGB 0..1, to (1, 4 + classes, predictions)."""
         boxes, scores = self.raw(x)
-        centres, strides = grid(x.shape[2])
+        centres, strides = grid(
+            int(x.shape[2])
+        )  # a plain number: what follows from it is constant in the exported graph
         ltrb = self.distances(boxes)
         low, high = centres - ltrb[:, :2], centres + ltrb[:, 2:]
         xywh = torch.cat(((low + high) / 2, high - low), dim=1) * strides
@@ -96,7 +98,9 @@ def grid(size: int) -> tuple[Tensor, Tensor]:
     centres, strides = [], []
     for stride in STRIDES:
         cells = size // stride
-        y, x = torch.meshgrid(torch.arange(cells) + 0.5, torch.arange(cells) + 0.5, indexing="ij")
+        # Said to be float32: the exporter makes float64 of whole numbers plus a half, and everything behind them.
+        line = torch.arange(cells, dtype=torch.float32) + 0.5
+        y, x = torch.meshgrid(line, line, indexing="ij")
         centres.append(torch.stack((x, y)).reshape(1, 2, -1))
         strides.append(torch.full((1, 1, cells * cells), float(stride)))
     return torch.cat(centres, dim=2), torch.cat(strides, dim=2)

@@ -67,6 +67,17 @@ def test_detector__committed_model_finds_what_is_there(scenes: ModuleType) -> No
     assert f1(matched, there, found) >= 0.9
 
 
+def test_detector__answers_float32() -> None:
+    """The exporter once made float64 of its grid and of all behind it, which hardly any tool takes."""
+    import onnx
+
+    model = onnx.load(EXAMPLE / "detector.onnx")
+    (output,) = model.graph.output
+    assert output.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    casts = [node for node in model.graph.node if node.op_type == "Cast"]
+    assert not casts
+
+
 def _detections(rows: Any) -> Any:
     """Boxes of an output (4 + classes, n), by the board's own suppression."""
     from edgesdk.tasks.vision.nms import suppress_per_class
