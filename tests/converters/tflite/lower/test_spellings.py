@@ -122,3 +122,55 @@ def test_dynamic_quantize_linear__and_what_it_feeds(onnx_graph: Callable[..., on
     text = """g (float[2,6] x) => (float[2,3] y) {
         q, s, z = DynamicQuantizeLinear(x) m = MatMulInteger(q, w, z) f = Cast<to = 1>(m) y = Mul(f, s) }"""
     assert lower(onnx_graph(text, {"w": np.ones((6, 3), np.int8)}))
+
+
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [
+        ("Scaler <offset = [0.5,-1.0,2.0], scale = [2.0,0.5,1.0]>", "2,3"),
+        ("Scaler <offset = [0.5], scale = [2.0]>", "2,3"),
+        ("Binarizer <threshold = 0.3>", "2,3"),
+    ],
+)
+def test_preprocessing__of_scikit_learn(onnx_graph: Callable[..., onnx.ModelProto], text: str, result: str) -> None:
+    model = onnx_graph(f"g (float[2,3] x) => (float[{result}] y) {{ y = ai.onnx.ml.{text} (x) }}")
+    model.opset_import.append(onnx.helper.make_opsetid("ai.onnx.ml", 1))
+    from ai_edge_litert.interpreter import Interpreter
+    from onnxruntime import InferenceSession
+
+    x = np.random.default_rng(0).normal(0, 1, (2, 3)).astype(np.float32)
+    wanted: Any = InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    interpreter = Interpreter(model_content=lower(model))
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
+    interpreter.invoke()
+    np.testing.assert_allclose(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]), wanted[0], 1e-6)
+
+
+@pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
+def test_recurrent__with_the_batch_first_is_the_same_turned(
+    onnx_graph: Callable[..., onnx.ModelProto], op: str
+) -> None:
+    # ONNX Runtime has no kernel for layout=1: compared with the same weights and the time first.
+    gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[op]
+    rng = np.random.default_rng(0)
+    weights = {
+        "w": rng.normal(0, 0.5, (1, gates * 3, 2)).astype(np.float32),
+        "r": rng.normal(0, 0.5, (1, gates * 3, 3)).astype(np.float32),
+    }
+    x = rng.normal(0, 1, (4, 5, 2)).astype(np.float32)
+    from ai_edge_litert.interpreter import Interpreter
+
+    found = []
+    for layout, shapes in ((1, ("4,5,2", "4,5,1,3", "4,1,3")), (0, ("5,4,2", "5,1,4,3", "1,4,3"))):
+        text = f"g (float[{shapes[0]}] x) => (float[{shapes[1]}] y, float[{shapes[2]}] h) {{ y, h = {op} <hidden_size = 3, layout = {layout}> (x, w, r) }}"
+        interpreter = Interpreter(model_content=lower(onnx_graph(text, weights)))
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(
+            interpreter.get_input_details()[0]["index"], x if layout else np.ascontiguousarray(x.transpose(1, 0, 2))
+        )
+        interpreter.invoke()
+        y, h = (interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details())
+        found.append((y, h) if layout else (y.transpose(2, 0, 1, 3), h.transpose(1, 0, 2)))
+    np.testing.assert_allclose(found[0][0], found[1][0], atol=1e-6)
+    np.testing.assert_allclose(found[0][1], found[1][1], atol=1e-6)
