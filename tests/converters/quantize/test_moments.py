@@ -91,7 +91,9 @@ def test_collect__batches_change_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     feeds = [[rng.normal(size=LAYERS[3][1]).astype(np.float32)] for _ in range(7)]
 
     def collected() -> Array:
-        return collect({"layer": only(model)}, model, model, feeds, {"layer": 6.0}, repairing={"layer"})["layer"].cross
+        found = collect({"layer": only(model)}, model, model, feeds, {"layer": 6.0}, repairing={"layer"})["layer"].cross
+        assert found is not None
+        return found
 
     whole = collected()
     monkeypatch.setattr(moments_module, "_HELD_BYTES", 1)
