@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -288,8 +289,9 @@ def test_fold__is_not_held_to_more_than_the_models_own_rounding(
     monkeypatch: pytest.MonkeyPatch, distance: float, own: float, passes: bool
 ) -> None:
     # PP-OCR's detector answers noise with a map of 0.0001, and is 39.1 dB from itself without ONNX Runtime's fusions.
-    monkeypatch.setattr("edgesdk_converters.graph.simplify.closeness", lambda *_: distance)
-    monkeypatch.setattr("edgesdk_converters.graph.simplify.own_rounding", lambda *_: own)
+    module = importlib.import_module("edgesdk_converters.graph.simplify")  # the package has a function of that name
+    monkeypatch.setattr(module, "closeness", lambda *_: distance)
+    monkeypatch.setattr(module, "own_rounding", lambda *_: own)
     model = image_model()
     spec = spec_of(model, ImageInput(layout="NCHW", scale=1 / 255))
     with contextlib.nullcontext() if passes else pytest.raises(ConversionError, match="computes something else"):
