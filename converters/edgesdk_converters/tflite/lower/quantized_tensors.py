@@ -53,7 +53,9 @@ def mark(graph: Graph) -> None:
             continue
         if node.op_type == DQ and info.data is None:
             computed = producers.get(name)
-            if (name in done and not equal(done[name], quantization)) or (info.dtype == "int32" and computed):
+            # int32, a second way to read the same integers, channels with scales of their own: no DEQUANTIZE does these.
+            wide = (info.dtype == "int32" and computed) or quantization.axis is not None
+            if wide or (name in done and not equal(done[name], quantization)):
                 moved = given[name] == "uint8" and info.dtype == "int8"
                 kept += _arithmetic(graph, node, _shifted(quantization) if moved else quantization)
                 continue
