@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 import onnx
@@ -38,6 +39,8 @@ NEAR_DB = 6.0
 """Another way of choosing ranges that comes this near to the best one on calibration samples is tried, too."""
 SPARE_DB = (1.0, 2.0, 3.5, 6.0)
 """What a mixed plan must have to spare on calibration samples, one try after the other: held-out samples are others."""
+FEW = 0.2
+"""Share of the nodes that, in float, must reach the budget for this to be tried before weights are rounded by what layers read."""
 SHORT_DB = 2.0
 """Rounded weights are shown to the guard although they miss the limit by so little on calibration samples: without nodes in float, both
 formats compute the same, and a class vote more or less is worth half a dB."""
@@ -101,6 +104,12 @@ def proposals(
     yield from _Search(quantizer, model, tuner, recipe, pinned, instead, progress).run()
 
 
+class _Ranking(NamedTuple):
+    order: tuple[str, ...]
+    """Nodes, the first to become float first; empty where none may."""
+    rows: tuple[NodeCost, ...]
+
+
 class _Search:
     def __init__(
         self,
@@ -132,11 +141,23 @@ class _Search:
         # Extremes never clip what held-out samples have more of, least error is closer where they look like the others: both are tried.
         best = bases[0]
         near = [best, *[one for one in bases[1:] if one[0] > best[0] - NEAR_DB][:1]]
-        rounded = self._rounded(*best[1:]) if best[1].rounding == "nearest" else None
-        if rounded is not None and rounded[0] >= -SHORT_DB:
+        ranking = self._ranking(best[1])
+        first = self._mixer(best, self._instead)
+        if self._recipe.rounding != "nearest" or (
+            ranking.order
+            and first.margin(frozenset(ranking.order[: max(1, int(FEW * len(ranking.order)))])) >= SPARE_DB[0]
+        ):
+            # A few nodes in float do: to learn how to round would take longer.
+            yield from self._mixed(near, ranking)
+            if self._recipe.rounding == "nearest":
+                yield self._proposal(*self._rounded(*best[1:])[1:])
+            return
+        rounded = self._rounded(*best[1:])
+        if rounded[0] >= -SHORT_DB:
             yield self._proposal(*rounded[1:])
-        yield from self._mixed(near, rounded)
-        if rounded is not None and rounded[1] not in self._proposed:
+        yield from self._mixed_rounded(*rounded, ranking)
+        yield from self._mixed(near, ranking)
+        if rounded[1] not in self._proposed:
             yield self._proposal(*rounded[1:])
 
     def _simple(self) -> Iterator[tuple[str, Plan]]:
@@ -181,23 +202,27 @@ class _Search:
         plan = self._quantizer.plan(recipe, schemes=self._pinned)
         return msgspec.structs.replace(plan, recipe=self._name)
 
-    def _mixed(
-        self, bases: Sequence[tuple[float, Plan, str]], rounded: tuple[float, Plan, str] | None
-    ) -> Iterator[Proposal]:
-        """Plans with nodes in float."""
-        plan = bases[0][1]
+    def _mixer(self, base: tuple[float, Plan, str], instead: Scheme) -> _Mixer:
+        return _Mixer(self, base[1], base[2], instead)
+
+    def _ranking(self, plan: Plan) -> _Ranking:
+        """Which nodes should become float first, and what each costs."""
         board = switchboard(self._quantizer, plan, [name for name, scheme in plan.schemes.items() if scheme == "w8a8"])
         free = [name for name in board.names if name not in self._fixed]
         if not free:
-            return
+            return _Ranking((), ())
         errors = solo(self._tuner, board, free, self._progress)
         order = rank(errors, float_costs(self._model, self._quantizer.nodes), self._tuner.budget)
-        rows = as_rows(self._quantizer, errors, plan)
-        if rounded is not None:
-            yield from self._mixed_rounded(*rounded, order, rows)
+        return _Ranking(tuple(order), as_rows(self._quantizer, errors, plan))
+
+    def _mixed(self, bases: Sequence[tuple[float, Plan, str]], ranking: _Ranking) -> Iterator[Proposal]:
+        """Plans with nodes in float."""
+        order, rows = ranking.order, ranking.rows
+        if not order:
+            return
         closest: list[_Mixer] = []
         for instead in dict.fromkeys((self._instead, FLOAT)):
-            mixers = [_Mixer(self, base, words, instead) for _, base, words in bases]
+            mixers = [self._mixer(base, instead) for base in bases]
             for spare in SPARE_DB:
                 for mixer in mixers:
                     self._progress.say(f"int8: fewest nodes in {instead}, {mixer.words}, {spare:g} dB to spare")
@@ -212,9 +237,7 @@ class _Search:
         if nearest.closest[1] not in self._proposed:
             yield self._proposal(nearest.closest[1], _words(nearest.words, nearest.closest[1]), costs=rows)
 
-    def _mixed_rounded(
-        self, margin: float, plan: Plan, words: str, order: Sequence[str], rows: tuple[NodeCost, ...]
-    ) -> Iterator[Proposal]:
+    def _mixed_rounded(self, margin: float, plan: Plan, words: str, ranking: _Ranking) -> Iterator[Proposal]:
         """Nodes in float, and the weights of the others rounded by what they then read.
 
         To learn that takes as long as dozens of questions, so which nodes is asked of the plan without; what rounding gained when all
@@ -222,10 +245,10 @@ class _Search:
         """
         plain = _Mixer(self, msgspec.structs.replace(plan, rounding=self._recipe.rounding), words, self._instead)
         gain = margin - plain.margin(frozenset())
-        if gain < LEAST_GAIN_DB:
+        if gain < LEAST_GAIN_DB or not ranking.order:
             return
         for spare in ROUNDED_SPARE_DB:
-            kept = fewest(order, plain.margin, spare - gain)
+            kept = fewest(ranking.order, plain.margin, spare - gain)
             if kept is None:
                 return
             found = self.with_(plan, kept, self._instead)
@@ -233,7 +256,7 @@ class _Search:
                 continue
             self._progress.say(f"int8: {words}, {len(kept)} nodes in {self._instead}")
             if self.margin(found) >= 0:
-                yield self._proposal(found, _words(words, found), costs=rows)
+                yield self._proposal(found, _words(words, found), costs=ranking.rows)
 
     def margin(self, plan: Plan) -> float:
         """DB to the limit, of the real graph."""

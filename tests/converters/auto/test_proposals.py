@@ -191,9 +191,10 @@ def rounded_margin(model: onnx.ModelProto, outputs: tuple[OutputSpec, ...], feed
     return Tuner(model, outputs, feeds, budget=Budget()).check(quantizer.apply(plan)).margin + 20
 
 
-def test_proposals__rounding_by_inputs_before_nodes_in_float(
-    plain: onnx.ModelProto, outputs: tuple[OutputSpec, ...], dead_feeds: Feeds
+def test_proposals__rounding_by_inputs_before_many_nodes_in_float(
+    plain: onnx.ModelProto, outputs: tuple[OutputSpec, ...], dead_feeds: Feeds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(proposals_module, "SPARE_DB", (30.0,))  # no few nodes in float reach that
     budget = Budget(min_snr_db=rounded_margin(plain, outputs, dead_feeds) - 0.3)
     first, second, *_ = proposals(Quantizer(plain, dead_feeds), plain, outputs, dead_feeds, recipe=AUTO, budget=budget)
     assert (first.recipe, first.plan.rounding) == ("everything int8", "nearest")
@@ -207,6 +208,7 @@ def test_proposals__nodes_in_float_and_rounding_by_inputs_together(
     plain: onnx.ModelProto, outputs: tuple[OutputSpec, ...], dead_feeds: Feeds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(proposals_module, "LEAST_GAIN_DB", 0.1)  # on so small a model rounding brings little
+    monkeypatch.setattr(proposals_module, "SPARE_DB", (30.0, *SPARE_DB))
     budget = Budget(min_snr_db=rounded_margin(plain, outputs, dead_feeds) + 1)
     made = list(proposals(Quantizer(plain, dead_feeds), plain, outputs, dead_feeds, recipe=AUTO, budget=budget))
     both = next(one for one in made if one.plan.rounding == "gptq" and one.float_nodes)
