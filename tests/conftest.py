@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,12 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "torch": (lambda: importlib.util.find_spec("torch") is not None, "pip install torch"),
     "zoo": (lambda: importlib.util.find_spec("edgesdk_converters") is not None, "pip install -e ./converters"),
 }
+
+
+def pytest_configure() -> None:
+    """A shell gives what it starts in the background a SIGINT that is ignored, and so would every process of the tests have."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
