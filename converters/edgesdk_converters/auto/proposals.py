@@ -39,8 +39,8 @@ NEAR_DB = 6.0
 """Another way of choosing ranges that comes this near to the best one on calibration samples is tried, too."""
 SPARE_DB = (1.0, 2.0, 3.5, 6.0)
 """What a mixed plan must have to spare on calibration samples, one try after the other: held-out samples are others."""
-FEW = 0.2
-"""Share of the nodes that, in float, must reach the budget for this to be tried before weights are rounded by what layers read."""
+FEW = 0.1
+"""Share of the nodes: where so few in float reach the budget, that is tried before weights are rounded by what the layers read."""
 SHORT_DB = 2.0
 """Rounded weights are shown to the guard although they miss the limit by so little on calibration samples: without nodes in float, both
 formats compute the same, and a class vote more or less is worth half a dB."""
@@ -126,6 +126,7 @@ class _Search:
         self._pinned, self._instead = pinned, instead
         self._fixed = set(pinned) | _ruled(recipe, quantizer)
         self._proposed: list[Plan] = []
+        self._mixers: dict[tuple[str, Scheme], _Mixer] = {}
 
     def run(self) -> Iterator[Proposal]:
         bases: list[tuple[float, Plan, str]] = []
@@ -142,11 +143,7 @@ class _Search:
         best = bases[0]
         near = [best, *[one for one in bases[1:] if one[0] > best[0] - NEAR_DB][:1]]
         ranking = self._ranking(best[1])
-        first = self._mixer(best, self._instead)
-        if self._recipe.rounding != "nearest" or (
-            ranking.order
-            and first.margin(frozenset(ranking.order[: max(1, int(FEW * len(ranking.order)))])) >= SPARE_DB[0]
-        ):
+        if self._recipe.rounding != "nearest" or self._few_do(best, ranking):
             # A few nodes in float do: to learn how to round would take longer.
             yield from self._mixed(near, ranking)
             if self._recipe.rounding == "nearest":
@@ -202,8 +199,19 @@ class _Search:
         plan = self._quantizer.plan(recipe, schemes=self._pinned)
         return msgspec.structs.replace(plan, recipe=self._name)
 
+    def _few_do(self, base: tuple[float, Plan, str], ranking: _Ranking) -> bool:
+        found = self._mixer(base, self._instead).find(ranking.order, SPARE_DB[0]) if ranking.order else None
+        if found is None:
+            return False
+        moved = sum(found.schemes[name] != base[1].schemes[name] for name in ranking.order)
+        return moved <= max(1, int(FEW * len(ranking.order)))
+
     def _mixer(self, base: tuple[float, Plan, str], instead: Scheme) -> _Mixer:
-        return _Mixer(self, base[1], base[2], instead)
+        """The one of this base, which knows what was asked already."""
+        key = base[2], instead
+        if key not in self._mixers:
+            self._mixers[key] = _Mixer(self, base[1], base[2], instead)
+        return self._mixers[key]
 
     def _ranking(self, plan: Plan) -> _Ranking:
         """Which nodes should become float first, and what each costs."""
