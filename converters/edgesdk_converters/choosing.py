@@ -128,7 +128,7 @@ class _Chooser:
                 (form, self._judged(form, runner, always_time=best is None))
                 for form, runner in zip(attempt.forms, runners, strict=True)
             ]
-            judged = self._alike(judged, runners)
+            judged = self._alike(judged, runners, feeds)
             self._tried += judged
             reasons = [f"{one.variant}: {reason}" for _, one in judged for reason in one.reasons]
             self._progress.say(f"  {attempt.recipe}: {'; '.join(reasons) or 'passes'}")
@@ -147,13 +147,13 @@ class _Chooser:
     def _judged(self, form: Form, runner: Runner, *, always_time: bool) -> Measurement:
         return self._judge.judge(form.id, form, runner, self._references[form.format], always_time=always_time)
 
-    def _alike(self, judged: Judged, runners: Sequence[Runner]) -> Judged:
+    def _alike(self, judged: Judged, runners: Sequence[Runner], feeds: Sequence[Sequence[Array]]) -> Judged:
         """The same, without the further formats that take other decisions than the first: one conversion makes one model."""
         if not judged or any(not (one.kept or self._judge.only_slow(one)) for _, one in judged):
             return judged
         found = judged[:1]
         for (form, one), runner in zip(judged[1:], runners[1:], strict=True):
-            reason = self._judge.unlike(runners[0], runner)
+            reason = self._judge.unlike(runners[0], runner, feeds)
             more = {"kept": False, "reasons": (*one.reasons, reason)} if reason else {}
             found.append((form, msgspec.structs.replace(one, **more)))
         return found

@@ -41,6 +41,8 @@ SPARE_DB = (1.0, 2.0, 3.5, 6.0)
 """What a mixed plan must have to spare on calibration samples, one try after the other: held-out samples are others."""
 FEW = 0.1
 """Share of the nodes: where so few in float reach the budget, that is tried before weights are rounded by what the layers read."""
+EARLY = 0.5
+"""Share of the int8 nodes that may come after one in float, where two formats are to be alike."""
 SHORT_DB = 2.0
 """Rounded weights are shown to the guard although they miss the limit by so little on calibration samples: without nodes in float, both
 formats compute the same, and a class vote more or less is worth half a dB."""
@@ -65,6 +67,7 @@ def proposals(
     contract: Contract | None = None,
     tuning: Feeds | None = None,
     instead: Scheme = "float",
+    alike: bool = False,
 ) -> Iterator[Proposal]:
     """Propose quantized models, best guess first; the caller stops when the guard is content.
 
@@ -82,6 +85,8 @@ def proposals(
         contract: With it the task's own figure counts as well (F1 of boxes).
         instead: What nodes become that must not be int8: ``w8a16`` for accelerators that have no float arithmetic, ``w8`` where size
             is what matters; those that cannot have it stay float, and all of them do where it does not help.
+        alike: The plan is written in two formats, which must take the same decisions: what is float before most of the int8 nodes is the
+            last resort then.
 
     Raises:
         CalibrationError: No samples, or the float model makes NaN of one.
@@ -101,7 +106,7 @@ def proposals(
         yield Proposal(plan=plan, model=quantizer.apply(plan), recipe=recipe.name)
         return
     tuner = Tuner(model, outputs, feeds if tuning is None else tuning, budget=budget or Budget(), contract=contract)
-    yield from _Search(quantizer, model, tuner, recipe, pinned, instead, progress).run()
+    yield from _Search(quantizer, model, tuner, recipe, pinned, instead, progress, alike=alike).run()
 
 
 class _Ranking(NamedTuple):
@@ -120,7 +125,10 @@ class _Search:
         pinned: Mapping[str, Scheme],
         instead: Scheme,
         progress: Progress,
+        *,
+        alike: bool = False,
     ) -> None:
+        self._alike = alike
         self._quantizer, self._model, self._tuner, self._progress = quantizer, model, tuner, progress
         self._name, self._recipe = recipe.name, msgspec.structs.replace(recipe, scheme="w8a8")
         self._pinned, self._instead = pinned, instead
@@ -203,8 +211,18 @@ class _Search:
         found = self._mixer(base, self._instead).find(ranking.order, SPARE_DB[0]) if ranking.order else None
         if found is None:
             return False
-        moved = sum(found.schemes[name] != base[1].schemes[name] for name in ranking.order)
-        return moved <= max(1, int(FEW * len(ranking.order)))
+        moved = [name for name in ranking.order if found.schemes[name] != base[1].schemes[name]]
+        return len(moved) <= max(1, int(FEW * len(ranking.order))) and not (self._alike and self._early(found, moved))
+
+    def _early(self, plan: Plan, moved: Sequence[str]) -> bool:
+        """Whether most int8 nodes come after the first of these.
+
+        The last bit of a float result differs from runtime to runtime; behind it, values tip over to the next step, and each layer makes more of that.
+        """
+        names = [node.name for node in self._quantizer.nodes]
+        integer = [index for index, name in enumerate(names) if plan.schemes.get(name) == "w8a8"]
+        first = min((names.index(name) for name in moved), default=len(names))
+        return sum(index > first for index in integer) > EARLY * len(integer)
 
     def _mixer(self, base: tuple[float, Plan, str], instead: Scheme) -> _Mixer:
         """The one of this base, which knows what was asked already."""

@@ -64,6 +64,6 @@ class Alike:
         if self.unlike <= max(1.0, (1 - MIN_ALIKE) * self.samples):
             return ""
         return (
-            f"ONNX and TFLite decide differently on {self.unlike} of {self.samples} held-out inferences, expected at most "
+            f"ONNX and TFLite decide differently on {self.unlike} of {self.samples} inferences, expected at most "
             f"{100 * (1 - MIN_ALIKE):.0f} %: what stays in float rounds differently in each runtime"
         )

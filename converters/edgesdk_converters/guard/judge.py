@@ -30,6 +30,8 @@ MAX_LABELLED = 2048
 """The same where labels are given: a drop of half a percentage point is not seen in 256 samples."""
 MAX_BYTES, FEWEST = 256 << 20, 24
 """Outputs of the source that are kept in memory; where they are large, fewer inferences are compared, but not fewer than these."""
+MAX_COMPARED = 128
+"""Calibration inferences on which two formats are compared."""
 HOPELESS = 2.0
 """Times the limit from which on a variant is given up for its speed."""
 FLOAT_DB = 40.0
@@ -189,11 +191,20 @@ class Judge:
             margin=worst_margin(fidelity, budget),
         )
 
-    def unlike(self, one: Runner, other: Runner) -> str:
-        """Whether two formats of one quantization take different decisions, in words; empty where they are one model."""
+    def unlike(self, one: Runner, other: Runner, more: Sequence[Sequence[Array]] = ()) -> str:
+        """Whether two formats of one quantization take different decisions, in words; empty where they are one model.
+
+        Args:
+            one: A format, loaded.
+            other: Another one.
+            more: Further inferences, those of the calibration: that formats are alike cannot be fitted to samples, and a share of 1 % is not
+                seen in a dozen.
+        """
         alike = Alike(self._contract)
         for a, b in zip(self._answers(one), self._answers(other), strict=True):
             alike.add(a, b)
+        for feed in more[:: max(1, len(more) // MAX_COMPARED)]:
+            alike.add(one.run(feed), other.run(feed))
         return alike.missed()
 
     def _answers(self, runner: Runner) -> Iterator[list[Array]]:

@@ -183,6 +183,7 @@ class GraphFamily:
             budget=wish.budget,
             progress=self._progress,
             contract=contract,
+            alike=len(self.formats) > 1,
         )
 
     def open(self, form: Form) -> Runner:

@@ -228,6 +228,29 @@ def test_proposals__a_refused_rounding_is_offered_last(
     assert not made[-1].float_nodes
 
 
+@pytest.mark.parametrize(
+    ("planted_at", "alike", "rounding"), [(0, True, "gptq"), (0, False, "nearest"), (4, True, "nearest")]
+)
+def test_proposals__two_formats_have_no_float_before_most_int8_nodes_but_in_the_end(
+    make_chain: Callable[..., onnx.ModelProto],
+    outputs: tuple[OutputSpec, ...],
+    dead_feeds: Feeds,
+    monkeypatch: pytest.MonkeyPatch,
+    planted_at: int,
+    alike: bool,
+    rounding: str,
+) -> None:
+    """What is float early rounds differently in each runtime, and every layer behind it makes more of that."""
+    monkeypatch.setattr(proposals_module, "SHORT_DB", 100.0)  # rounded weights are shown in any case
+    monkeypatch.setattr(proposals_module, "FEW", 0.3)
+    model = make_chain(5, planted=planted_at)
+    made = list(proposals(Quantizer(model, dead_feeds), model, outputs, dead_feeds, recipe=AUTO, alike=alike))
+    nearest = [one for one in made if one.plan.rounding == "nearest" and one.float_nodes]
+    assert nearest[0].float_nodes == (f"conv{planted_at}",)
+    helped = next(one for one in made if one.plan.rounding == "gptq" or one.float_nodes)
+    assert helped.plan.rounding == rounding
+
+
 def test_proposals__the_plan_knows_the_ranking(
     planted: onnx.ModelProto, outputs: tuple[OutputSpec, ...], dead_feeds: Feeds, tmp_path: Path
 ) -> None:

@@ -39,7 +39,7 @@ def counted(a: list[NDArray[np.float32]], b: list[NDArray[np.float32]]) -> Alike
 def test_alike__one_miss_of_a_dozen_is_allowed_and_two_are_not() -> None:
     assert not counted(votes(*[0] * 12), votes(*[0] * 11, 1)).missed()
     missed = counted(votes(*[0] * 12), votes(*[0] * 10, 1, 2)).missed()
-    assert missed.startswith("ONNX and TFLite decide differently on 2 of 12 held-out inferences, expected at most 1 %")
+    assert missed.startswith("ONNX and TFLite decide differently on 2 of 12 inferences, expected at most 1 %")
 
 
 @pytest.mark.parametrize(("unlike", "refused"), [(3, False), (4, True)])

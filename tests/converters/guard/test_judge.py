@@ -297,7 +297,11 @@ def test_judge__two_formats_of_one_quantization_decide_alike() -> None:
     judge = Judge(contract, Table(*rows), held_out, source_size_bytes=9, optimize="size")
     other = [*rows[:18], rows[0], rows[0]]
     assert judge.unlike(Table(*rows), Table(*rows)) == ""
-    assert "decide differently on 2 of 20 held-out inferences" in judge.unlike(Table(*rows), Table(*other))
+    assert "decide differently on 2 of 20 inferences" in judge.unlike(Table(*rows), Table(*other))
+    one_less = [*rows[:19], rows[0]]
+    more = [[np.asarray([float(index)])] for index in range(20)]
+    assert judge.unlike(Table(*rows), Table(*one_less)) == ""
+    assert "decide differently on 2 of 40 inferences" in judge.unlike(Table(*rows), Table(*one_less), more)
 
 
 def test_judge__two_formats_live_with_their_own_states() -> None:
