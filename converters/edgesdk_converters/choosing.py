@@ -22,6 +22,8 @@ Array = NDArray[Any]
 Judged = list[tuple[Form, Measurement]]
 
 FLOAT = frozenset({"fp32", "fp16"})
+UNLIKE = 2
+"""Attempts close enough to float whose formats take different decisions, after which one format alone is kept."""
 _FIGURES = ("f1", "character_agreement")
 """Of a task, with the limit of an agreement."""
 
@@ -122,13 +124,15 @@ class _Chooser:
         self, wish: Wish, contract: Contract, feeds: Sequence[Sequence[Array]]
     ) -> tuple[Attempt, Judged] | None:
         best: tuple[float, Attempt, Judged] | None = None
+        unlike = 0
         for attempt in self._family.attempts(wish, contract, feeds):
             runners = [self._family.open(form) for form in attempt.forms]
             judged = [
                 (form, self._judged(form, runner, always_time=best is None))
                 for form, runner in zip(attempt.forms, runners, strict=True)
             ]
-            judged = self._alike(judged, runners, feeds)
+            alone, judged = judged, self._alike(judged, runners, feeds)
+            unlike += alone != judged
             self._tried += judged
             reasons = [f"{one.variant}: {reason}" for _, one in judged for reason in one.reasons]
             self._progress.say(f"  {attempt.recipe}: {'; '.join(reasons) or 'passes'}")
@@ -140,7 +144,8 @@ class _Chooser:
             margin = min(closeness(one, wish.budget) for _, one in judged)
             if done or best is None or margin > best[0]:
                 best = (margin, attempt, judged)
-            if done or all(self._judge.hopeless(one) for _, one in judged):
+            # What follows has more nodes in float, and those are why two formats differ.
+            if done or unlike == UNLIKE or all(self._judge.hopeless(one) for _, one in judged):
                 break
         return best[1:] if best is not None else None
 

@@ -17,6 +17,7 @@ from edgesdk.bundle import Bundle
 from edgesdk.bundle.manifest import ImageInput, Measurement
 from edgesdk.errors import CalibrationError, ConfigError, ConversionError, NotExpressibleError
 from edgesdk.profiles import load_profile
+from edgesdk_converters.choosing import UNLIKE
 from edgesdk_converters.guard.budget import Budget
 from edgesdk_converters.guard.judge import Judge
 from edgesdk_converters.pipeline import Conversion, convert
@@ -342,6 +343,16 @@ def test_convert__a_format_that_decides_otherwise_is_refused_and_the_first_is_ke
     (refused,) = result.refused
     assert refused.variant == "tflite-int8"
     assert refused.reasons == ("ONNX and TFLite decide differently",)
+
+
+def test_convert__the_search_gives_up_where_formats_keep_deciding_otherwise(
+    classifier: onnx.ModelProto, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = iter(range(9))
+    monkeypatch.setattr(Judge, "unlike", lambda *_: f"ONNX and TFLite decide differently, {next(asked)}")
+    result = run(classifier, recipe="auto")
+    assert next(asked) == UNLIKE
+    assert "onnx-int8" in {variant.id for variant in result.manifest.variants}
 
 
 def _by_class(folder: Path) -> Path:
