@@ -29,6 +29,9 @@ LOG = logging.getLogger(__name__)
 MARGIN = 0.95
 """A later candidate must need less than this share of the time: noise decides nothing."""
 
+NOTICEABLE_MS = 0.02
+"""No variant broke a promise by less: that is one context switch, and nobody waits for it."""
+
 FLOAT = frozenset({"fp32", "fp16"})
 
 ON_PURPOSE = 1.05
@@ -210,6 +213,8 @@ class Chooser:
         else:
             return
         if slow.id != self.bundle.manifest.variants[0].id or slow.precision in FLOAT or quick.precision not in FLOAT:
+            return
+        if slow_ms - quick_ms < NOTICEABLE_MS:
             return
         if slow.format != quick.format:
             return  # the promise was measured against the float variant of its own format

@@ -15,6 +15,7 @@ from edgesdk.bundle import Measurements
 from edgesdk.bundle.manifest import Latency, Measurement
 from edgesdk.errors import BackendFallbackWarning, NoBackendError, PromiseWarning
 from edgesdk.model import load
+from edgesdk.model.trial import Times
 from edgesdk.profiles import DeviceProfile
 from edgesdk.tasks.results import RawResult
 
@@ -80,7 +81,7 @@ def test_load__every_variant_gets_the_threads_of_the_float_size(
         return session_options(board, size_bytes, **more)
 
     monkeypatch.setattr("edgesdk.model.loading.session_options", options)
-    small, large = fake(), fake() + b" " * 300
+    small, large = fake(), fake(delay_ms=4) + b" " * 300
     load(make_bundle(models={"onnx-int8": (small, "int8"), "onnx-fp32": large}), profile=make_board("fake")).close()
     assert set(asked) == {max(4 * len(small), len(large))}
 
@@ -99,6 +100,24 @@ def test_load__broken_promise_warns_every_time(make_bundle: Make, make_board: Ma
         assert "the float variant 'onnx-fp32' takes" in text
         assert "load(..., variant='onnx-int8')" in text
         assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize(("slower_ms", "warnings_given"), [(0.019, 0), (0.021, 1)])
+def test_load__promise_broken_by_less_than_anybody_notices(
+    make_bundle: Make,
+    make_board: MakeBoard,
+    fake: Fake,
+    monkeypatch: pytest.MonkeyPatch,
+    slower_ms: float,
+    warnings_given: int,
+) -> None:
+    times = Times(first_ms=0.012 + slower_ms, second_ms=0.012, ratio=0.012 / (0.012 + slower_ms), pairs=20)
+    monkeypatch.setattr("edgesdk.model.choosing.time_in_turns", lambda *_: times)
+    path = make_bundle(models={"onnx-int8": (fake(), "int8"), "onnx-fp32": fake()}, measurements=measured(0.5))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load(path, profile=make_board("fake")).close()
+    assert [warning.category for warning in caught] == [PromiseWarning] * warnings_given
 
 
 def test_load__variant_that_was_asked_for_is_not_judged(make_bundle: Make, make_board: MakeBoard, fake: Fake) -> None:
