@@ -34,6 +34,8 @@ from edgesdk_converters.report.record import NodeCost
 
 FIRST = "everything int8"
 ROUNDED = "weights rounded by what the layers read (GPTQ)"
+OUTLIERS_CUT = "percentile:99.999"
+"""Ranges without the few values that only one sample in hundreds shows."""
 FLOAT: Scheme = "float"
 NEAR_DB = 6.0
 """Another way of choosing ranges that comes this near to the best one on calibration samples is tried, too."""
@@ -46,6 +48,8 @@ EARLY = 0.5
 SHORT_DB = 2.0
 """Rounded weights are shown to the guard although they miss the limit by so little on calibration samples: without nodes in float, both
 formats compute the same, and a class vote more or less is worth half a dB."""
+LATE_DB = 0.1
+"""What each late node must bring to become float: in float it is slower, too."""
 LEAST_GAIN_DB = 1.0
 """That rounding by what layers read must bring before it is combined with nodes in float."""
 ROUNDED_SPARE_DB = (1.0, 3.5)
@@ -160,6 +164,8 @@ class _Search:
         rounded = self._rounded(*best[1:])
         if rounded[0] >= -SHORT_DB:
             yield self._proposal(*rounded[1:])
+        if self._alike:
+            yield from self._late_rounded(*rounded, ranking)
         yield from self._mixed_rounded(*rounded, ranking)
         yield from self._mixed(near, ranking)
         if rounded[1] not in self._proposed:
@@ -171,6 +177,7 @@ class _Search:
             (recipe.calibrator, recipe.equalize): FIRST,
             ("minmax", True): "channels equalized",
             (recipe.calibrator, True): f"channels equalized, {_ranges(recipe.calibrator)}",
+            (OUTLIERS_CUT, True): f"channels equalized, {_ranges(OUTLIERS_CUT)}",
         }
         for (calibrator, equalize), words in options.items():
             yield words, self._plan(msgspec.structs.replace(recipe, calibrator=calibrator, equalize=equalize))
@@ -283,6 +290,23 @@ class _Search:
             self._progress.say(f"int8: {words}, {len(kept)} nodes in {self._instead}")
             if self.margin(found) >= 0:
                 yield self._proposal(found, _words(words, found), costs=ranking.rows)
+
+    def _late_rounded(self, margin: float, plan: Plan, words: str, ranking: _Ranking) -> Iterator[Proposal]:
+        """The same with few nodes in float, none of them early: both formats stay alike, and most stages were learnt already."""
+        late = [name for name in ranking.order if not self._early(plan, [name])][: int(FEW * len(ranking.order))]
+        plain = msgspec.structs.replace(plan, rounding=self._recipe.rounding)
+        count, reached = 0, self.margin(plain)
+        for name in late:
+            before, reached = reached, self.margin(self.with_(plain, frozenset({*late[:count], name}), FLOAT))
+            if reached < before + LATE_DB:
+                break
+            count += 1
+        if not count:
+            return
+        found = self.with_(plan, frozenset(late[:count]), FLOAT)
+        self._progress.say(f"int8: {words}, {count} late nodes in float")
+        if self.margin(found) > max(margin, -SHORT_DB):
+            yield self._proposal(found, _words(words, found), costs=ranking.rows)
 
     def margin(self, plan: Plan) -> float:
         """DB to the limit, of the real graph."""
