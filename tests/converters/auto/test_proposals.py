@@ -251,6 +251,53 @@ def test_proposals__two_formats_have_no_float_before_most_int8_nodes_but_in_the_
     assert helped.plan.rounding == rounding
 
 
+def test_proposals__few_late_nodes_in_float_before_any_early_one_where_two_formats_are_written(
+    plain: onnx.ModelProto, outputs: tuple[OutputSpec, ...], dead_feeds: Feeds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proposals_module, "SPARE_DB", (30.0, *SPARE_DB))
+    monkeypatch.setattr(proposals_module, "FEW", 0.6)
+    options: dict[str, Any] = {"budget": Budget(min_snr_db=rounded_margin(plain, outputs, dead_feeds) + 1)}
+    made = [
+        list(proposals(Quantizer(plain, dead_feeds), plain, outputs, dead_feeds, recipe=AUTO, alike=alike, **options))
+        for alike in (True, False)
+    ]
+    late = next(one for one in made[0] if one.float_nodes)
+    assert late.plan.rounding == "gptq"
+    assert set(late.float_nodes) <= {"conv2", "conv3", "conv4"}
+    assert f"{len(late.float_nodes)} in float" in late.recipe
+    assert made[0].index(late) == 1 + next(at for at, one in enumerate(made[0]) if one.plan.rounding == "gptq")
+    judge = Tuner(plain, outputs, dead_feeds, **options)
+    assert judge.check(late.model).margin > judge.check(made[0][made[0].index(late) - 1].model).margin
+    assert late.plan not in [one.plan for one in made[1]]
+
+
+def test_proposals__late_nodes_that_bring_nothing_stay_int8(
+    plain: onnx.ModelProto, outputs: tuple[OutputSpec, ...], dead_feeds: Feeds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proposals_module, "SPARE_DB", (30.0, *SPARE_DB))
+    monkeypatch.setattr(proposals_module, "FEW", 0.6)
+    monkeypatch.setattr(proposals_module, "LATE_DB", 20.0)
+    budget = Budget(min_snr_db=rounded_margin(plain, outputs, dead_feeds) + 1)
+    made = list(
+        proposals(Quantizer(plain, dead_feeds), plain, outputs, dead_feeds, recipe=AUTO, budget=budget, alike=True)
+    )
+    rounded = [one for one in made if one.plan.rounding == "gptq" and one.float_nodes]
+    assert all(min(int(name[-1]) for name in one.float_nodes) < 2 for one in rounded)
+
+
+def test_proposals__ranges_without_outliers(
+    plain: onnx.ModelProto, outputs: tuple[OutputSpec, ...], dead_feeds: Feeds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feeds = [[feed[0].copy()] for feed in dead_feeds]
+    feeds[0][0][0, 1:, 0, 0] = 300.0  # one pixel in 3,000
+    monkeypatch.setattr(proposals_module, "OUTLIERS_CUT", "percentile:99.9")
+    recipe = msgspec.structs.replace(AUTO, calibrator="minmax")
+    budget = Budget(min_snr_db=25)
+    made = list(proposals(Quantizer(plain, feeds), plain, outputs, feeds[1:], recipe=recipe, budget=budget))
+    assert made[1].recipe == "channels equalized, percentile:99.9 ranges"
+    assert not made[1].float_nodes
+
+
 def test_proposals__the_plan_knows_the_ranking(
     planted: onnx.ModelProto, outputs: tuple[OutputSpec, ...], dead_feeds: Feeds, tmp_path: Path
 ) -> None:
