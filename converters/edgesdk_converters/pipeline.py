@@ -117,7 +117,7 @@ def convert(
     """
     progress, budget = progress or Quiet(), budget or Budget()
     output = Path(output)
-    _check_output(output, name, version)
+    check_output(output, name, version)
     if report is not None:
         check_report_path(report)
     profile = load_profile(device)
@@ -242,7 +242,7 @@ def _variant(form: Form) -> Variant:
     )
 
 
-def _check_output(output: Path, name: str | None, version: int) -> None:
+def check_output(output: Path, name: str | None, version: int) -> None:
     """What would make the bundle unwritable is said before the work, not after it."""
     if name is not None and name != _slug(name):
         raise ConversionError(

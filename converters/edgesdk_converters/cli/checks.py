@@ -103,7 +103,7 @@ def _values(options: argparse.Namespace) -> Iterator[Callable[[], object]]:
     from edgesdk.profiles import load_profile
     from edgesdk_converters.examining import check_report_path
     from edgesdk_converters.guard.budget import Budget
-    from edgesdk_converters.pipeline import _check_output as check_output
+    from edgesdk_converters.pipeline import check_output
     from edgesdk_converters.quantize.recipes import load_recipe
 
     yield partial(load_profile, options.device)

@@ -16,6 +16,7 @@ from edgesdk_converters.graph.view import GraphView
 from edgesdk_converters.progress import Progress, Quiet
 from edgesdk_converters.quantize import equalize, qdq, smoothing
 from edgesdk_converters.quantize.half import halve
+from edgesdk_converters.quantize.histogram import Statistics
 from edgesdk_converters.quantize.ranges import Observer, Range
 from edgesdk_converters.quantize.recipe import Plan, Recipe, Rule, Scheme
 from edgesdk_converters.quantize.recipes import nearest as nearest_word
@@ -146,7 +147,7 @@ class Quantizer:
                 f"Give a folder with --calibration, or a recipe with 'rounding: nearest'."
             )
         ranges = self.ranges(plan) if rounding or _needs_ranges(plan) else {}
-        self._say_idle(plan)
+        self._say_strange(plan)
         # Without samples there is nothing to correct by; plans of integer activations were refused above.
         corrects = plan.bias_correction and len(self._samples) and set(plan.schemes.values()) != {"float"}
         means: Mapping[str, Vector] = self._observer(options=_options(plan)).means if corrects else {}
@@ -195,12 +196,15 @@ class Quantizer:
 
         Whatever they take on the board would be cut to zero: the samples lack a case, or the branch is dead.
         """
+        return tuple(name for name, seen in self._seen(plan).items() if seen.low == 0 == seen.high)
+
+    def _seen(self, plan: Plan) -> dict[str, Statistics]:
+        """What calibration saw of the tensors that the plan makes integers, in graph order."""
         if not _needs_ranges(plan):
-            return ()
-        base = self._base(options=_options(plan))
-        statistics = self._observer(options=_options(plan)).statistics
-        shown = qdq.activations(base, plan.schemes)
-        return tuple(name for name, seen in statistics.items() if name in shown and seen.low == 0 == seen.high)
+            return {}
+        shown = qdq.activations(self._base(options=_options(plan)), plan.schemes)
+        seen = self._observer(options=_options(plan)).statistics
+        return {name: one for name, one in seen.items() if name in shown}
 
     def _say_undone(self, recipe: Recipe, asked: Plan, settled: Plan) -> None:
         """Say which nodes stay float although a rule pins them, by name, to integers."""
@@ -213,13 +217,21 @@ class Quantizer:
                     f"integers come in, or nobody behind takes any. Quantize its neighbours, too, or remove the rule."
                 )
 
-    def _say_idle(self, plan: Plan) -> None:
-        fresh = [name for name in self.idle(plan) if name not in self._said]
-        if fresh:
-            self._said |= set(fresh)
+    def _say_strange(self, plan: Plan) -> None:
+        """Warn, once, of tensors that the samples never excite or make infinite."""
+        seen = self._seen(plan)
+        idle = [name for name, one in seen.items() if one.low == 0 == one.high and name not in self._said]
+        infinite = [name for name, one in seen.items() if one.infinite and name not in self._said]
+        self._said.update(idle, infinite)
+        if idle:
             self._progress.say(
-                f"warning: no calibration sample makes {_some(fresh)} other than zero, so the integer model cuts it to zero always. "
+                f"warning: no calibration sample makes {_some(idle)} other than zero, so the integer model cuts it to zero always. "
                 f"Add samples that excite it, or keep the node before it in float."
+            )
+        if infinite:
+            self._progress.say(
+                f"warning: calibration samples make {_some(infinite)} infinite, where integers end at the largest finite value seen. "
+                f"Keep the node before it in float, or take out what divides by zero or overflows there."
             )
 
     def _default(self, node: Quantizable, recipe: Recipe) -> Scheme:

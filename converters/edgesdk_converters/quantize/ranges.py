@@ -104,11 +104,6 @@ class Observer:
         }
 
     @property
-    def infinite(self) -> frozenset[str]:
-        """Tensors that took infinities; their ranges are those of their finite values, and they are better left in float."""
-        return frozenset(name for name, one in self.statistics.items() if one.infinite)
-
-    @property
     def trace(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Smallest and largest value of each tensor in each of the first 4096 inferences: two arrays (inferences, tensors)."""
         if not self.statistics:

@@ -401,6 +401,24 @@ def test_apply__says_once_what_no_sample_excited(small: onnx.ModelProto, feeds: 
     assert line.endswith("Add samples that excite it, or keep the node before it in float.")
 
 
+def test_apply__says_once_what_the_samples_make_infinite(parse: Callable[[str], onnx.ModelProto]) -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]> graph (float[1, 1, 4, 8] x) => (float[1, 1, 4, 8] y)
+        <float[1, 1, 1, 1] w = {1}> { e = Exp (x)  y = Conv (e, w) }"""
+    model = parse(text)
+    for node in model.graph.node:
+        node.name = node.op_type
+    feeds = [[np.linspace(-1, most, 32, dtype=np.float32).reshape(1, 1, 4, 8)] for most in (1, 2, 100)]
+    heard = Heard()
+    quantizer = Quantizer(model, feeds, progress=heard)
+    for name in ("w8", "w8a8", "w8a16"):
+        quantizer.apply(quantizer.plan(recipe(name)))
+    (line,) = heard.lines
+    assert line.startswith(
+        "warning: calibration samples make 'e', 'y' infinite, where integers end at the largest finite"
+    )
+    assert "Keep the node before it in float" in line
+
+
 def test_weight_bytes(small: onnx.ModelProto) -> None:
     sizes = Quantizer(small).weight_bytes()
     assert sizes == {"first": 48 * 27, "depthwise": 48 * 9, "last": 48 * 48}
